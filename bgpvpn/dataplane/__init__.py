@@ -1,0 +1,1 @@
+"""From neutral objects to the Linux kernel and back."""

@@ -1,0 +1,1 @@
+"""Where intent and leases are kept."""

@@ -1,0 +1,1 @@
+"""The `bgpvpn` command: speaks HTTP to the daemon, imports nothing of it."""
