@@ -1,0 +1,1 @@
+"""Labs: containerlab topologies, the runner that brings them up in network namespaces, and the demo."""

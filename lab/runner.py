@@ -1,0 +1,320 @@
+"""Brings a containerlab topology up with network namespaces, veth pairs and ordinary processes; no containers, no daemon.
+
+A node is a network namespace `LAB-NODE` and a folder /run/lab/LAB/NODE. Whatever runs in it sees that folder's `run` as /run, its `etc` laid over
+the machine's /etc, and its `state` as /var/lib/bgpvpn, so that several FRRs or daemons live side by side with the paths that they have in
+containers. Nothing keeps running but the nodes' own processes; their numbers are in /run/lab/LAB/processes.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import attrs
+
+from lab import programs, topology
+from lab.topology import Node, Topology, TopologyError
+
+FOLDER = Path("/run/lab")
+READY_S = 30.0  # a process that is not ready after this time has failed
+STOP_S = 3.0  # a process that has not ended this long after SIGTERM is killed
+
+ENTER = """
+set -e
+mount -t overlay overlay -o "lowerdir=$1/etc:/etc" /etc
+mount -t overlay overlay -o "lowerdir=$1/lib:/var/lib" /var/lib
+mount --bind "$1/state" /var/lib/bgpvpn
+mount --bind "$1/run" /run
+hostname "$2"
+shift 2
+exec "$@"
+"""
+"""What a process of a node does first, in a mount and UTS namespace of its own; /run and the state can be written, /etc not. /run is
+last, since the folder of the node is there."""
+
+
+class LabError(Exception):
+    """A lab could not be brought up or a command in it failed; what had been made is gone again."""
+
+
+@attrs.frozen
+class Running:
+    """A process of a node; `started` (clock ticks since boot) tells it from a later one with the same number."""
+
+    node: str
+    name: str
+    pid: int
+    started: int
+
+    @property
+    def alive(self) -> bool:
+        return _started(self.pid) == self.started
+
+
+class Lab:
+    """A lab on this machine, up or down; all that it knows is in the kernel and in its folder."""
+
+    def __init__(self, plan: Topology) -> None:
+        self.plan = plan
+        self.folder = FOLDER / plan.name
+        self._book = self.folder / "processes.json"
+
+    def up(self) -> None:
+        """Make everything and start everything; LabError, and then nothing is left of it."""
+        if self.folder.exists() or any(namespace in _namespaces() for namespace in self._namespaces()):
+            raise LabError(f"{self.plan.name} is up already, or a remnant of it: take it down first")
+        for node in self.plan.nodes.values():
+            if absent := programs.missing(node.program):
+                raise LabError(f"{node.name} runs {node.program}, and this machine has no {', '.join(absent)}: lab/setup installs it")
+        try:
+            self.folder.mkdir(parents=True)
+            for node in self.plan.nodes.values():
+                self._make(node)
+            for link in self.plan.links:
+                self._connect(link)
+            for node in self.plan.nodes.values():
+                for command in node.commands:
+                    self.run(node.name, *command)
+            for node in self.plan.nodes.values():
+                self.start(node.name)
+        except (OSError, LabError) as error:
+            self.down()
+            raise LabError(str(error)) from error
+
+    def down(self) -> None:
+        """End every process of the lab and remove all that `up` made; does what is left to do when called again."""
+        _end(running for running in self.running() if running.alive)
+        for namespace in self._namespaces():
+            if namespace in _namespaces():
+                _end_pids(int(pid) for pid in _call("ip", "netns", "pids", namespace).split())
+                _call("ip", "netns", "delete", namespace)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            FOLDER.rmdir()
+
+    def start(self, node: str) -> None:
+        """Start the program of a node, in a lab that is up, and wait until it is ready; LabError with the end of its log."""
+        program = programs.PROGRAMS[self.plan.nodes[node].program]
+        for process in program.processes(self.folder / node / "etc"):
+            for folder, owner in process.folders:
+                path = self.folder / node / "run" / folder
+                path.mkdir(exist_ok=True)
+                shutil.chown(path, owner, owner)
+            running = self.spawn(node, process.name, process.command)
+            until = time.monotonic() + READY_S
+            while self.call(node, *process.ready).returncode:
+                if not running.alive or time.monotonic() > until:
+                    raise LabError(f"{node}: {process.name} did not become ready\n{self.log(node, process.name)[-2000:]}")
+                time.sleep(0.1)
+        if program.then:
+            self.run(node, *program.then)
+
+    def stop(self, node: str, name: str | None = None, sign: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to the processes of a node, or to the one of that name, and wait until they have ended."""
+        chosen = [running for running in self.running() if running.node == node and name in (None, running.name)]
+        _end((running for running in chosen if running.alive), sign)
+        self._record([running for running in self.running() if running not in chosen])
+
+    def spawn(self, node: str, name: str, command: Sequence[str]) -> Running:
+        """Start a process in a node that goes on after us and is ended with the lab; its output is in `log(node, name)`."""
+        with open(self.folder / node / f"{name}.log", "ab") as log:
+            child = subprocess.Popen(
+                self.entering(node, *command),
+                env=self._env(node),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started = _started(child.pid)
+        if started is None:
+            raise LabError(f"{node}: {name} ended at once")
+        running = Running(node, name, child.pid, started)
+        self._record([*self.running(), running])
+        return running
+
+    def call(self, node: str, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command in a node and wait for it; whether it succeeded is for the caller to see."""
+        return subprocess.run(
+            self.entering(node, *command),
+            env=self._env(node),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def run(self, node: str, *command: str, timeout_s: float = 60) -> str:
+        """Run a command in a node and return what it printed; LabError when it fails."""
+        done = self.call(node, *command, timeout_s=timeout_s)
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+            raise LabError(f"{node}: {' '.join(command)} ended with status {done.returncode}: {said}")
+        return done.stdout
+
+    def log(self, node: str, name: str) -> str:
+        """What a process of a node has printed so far."""
+        return (self.folder / node / f"{name}.log").read_text(errors="replace")
+
+    def entering(self, node: str, *command: str) -> list[str]:
+        """The words that run a command in a node, for subprocess."""
+        enter = ["ip", "netns", "exec", self.plan.namespace(node), "unshare", "--uts", "sh", "-c", ENTER, "enter"]
+        return [*enter, str(self.folder / node), node, *command]
+
+    def running(self) -> list[Running]:
+        """The processes that were started and not stopped by us; a look at `alive` tells whether they still run."""
+        if not self._book.exists():
+            return []
+        return [Running(**entry) for entry in json.loads(self._book.read_text())]
+
+    def _env(self, node: str) -> dict[str, str]:
+        return {**os.environ, "PATH": programs.PATH, **self.plan.nodes[node].env}
+
+    def _namespaces(self) -> list[str]:
+        return [self.plan.namespace(node) for node in self.plan.nodes]
+
+    def _record(self, processes: list[Running]) -> None:
+        fresh = self._book.with_suffix(".new")
+        fresh.write_text(json.dumps([attrs.asdict(running) for running in processes]))
+        fresh.replace(self._book)
+
+    def _make(self, node: Node) -> None:
+        folder = self.folder / node.name
+        for part in ("run/netns", "run/lock", "etc", "lib/bgpvpn", "state"):
+            (folder / part).mkdir(parents=True)
+        for bind in node.binds:
+            target = folder / bind.target.relative_to("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if bind.source.is_dir():
+                shutil.copytree(bind.source, target)
+            else:
+                shutil.copyfile(bind.source, target)
+        namespace = self.plan.namespace(node.name)
+        _call("ip", "netns", "add", namespace)
+        _call("ip", "-n", namespace, "link", "set", "lo", "up")
+        for key, value in node.sysctls.items():
+            self.run(node.name, "sysctl", "-qw", f"{key}={value}")
+
+    def _connect(self, link: topology.Link) -> None:
+        words: list[str] = []
+        for end in link.ends:
+            mac = ["address", end.mac] if end.mac else []
+            words += ["name", end.interface, "mtu", str(link.mtu), *mac, "netns", self.plan.namespace(end.node), "type", "veth", "peer"]
+        _call("ip", "link", "add", *words[:-3])
+        for end in link.ends:
+            _call("ip", "-n", self.plan.namespace(end.node), "link", "set", end.interface, "up")
+
+
+@contextlib.contextmanager
+def lab_of(file: Path) -> Iterator[Lab]:
+    """A lab that is up inside of the `with` and gone after it."""
+    lab = Lab(topology.load(file))
+    lab.up()
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+def _call(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _namespaces() -> set[str]:
+    return {line.split()[0] for line in _call("ip", "netns", "list").splitlines() if line}
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot; None when it has ended (proc(5), /proc/PID/stat, fields 3 and 22)."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if words[0] in "ZX" else int(words[19])
+
+
+def _end(processes: Iterable[Running], sign: signal.Signals = signal.SIGTERM) -> None:
+    _end_pids((running.pid for running in processes), sign)
+
+
+def _end_pids(pids: Iterable[int], sign: signal.Signals = signal.SIGTERM) -> None:
+    """Send a signal to processes, wait until they have ended, and kill those that do not."""
+    born = {pid: _started(pid) for pid in pids}
+    for send in (sign, signal.SIGKILL):
+        left = [pid for pid, started in born.items() if started is not None and _started(pid) == started]
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, send)
+        until = time.monotonic() + STOP_S
+        while any(_started(pid) == born[pid] for pid in left) and time.monotonic() < until:
+            time.sleep(0.02)
+    for pid in born:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # our own children leave no zombie behind
+
+
+def _inspect(lab: Lab) -> None:
+    there = _namespaces()
+    processes = lab.running()
+    for node in lab.plan.nodes.values():
+        namespace = lab.plan.namespace(node.name)
+        state = "up" if namespace in there else "down"
+        print(f"{node.name}: namespace {namespace} {state}, runs {node.program}")
+        for running in processes:
+            if running.node == node.name:
+                print(f"    {running.name}: process {running.pid}, {'alive' if running.alive else 'ended'}")
+        if state == "up":
+            for line in _call("ip", "-n", namespace, "-brief", "address").splitlines():
+                print(f"    {' '.join(line.split())}")
+
+
+def main() -> int:
+    """The command line; exit status 0 when it is done, 1 when it failed, 2 for a topology or words that make no sense."""
+    parser = argparse.ArgumentParser(prog="lab/runner", description="Bring a containerlab topology up in network namespaces.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, text in [
+        ("up", "make the nodes and links, and start the software"),
+        ("down", "end the software and remove everything"),
+        ("inspect", "say what is there"),
+        ("exec", "run a command in a node"),
+    ]:
+        arguments = verbs.add_parser(verb, help=text, description=text)
+        arguments.add_argument("file", type=Path, metavar="NAME.clab.yml")
+        if verb == "exec":
+            arguments.add_argument("node")
+            arguments.add_argument("command", nargs=argparse.REMAINDER)
+    words = parser.parse_args()
+    try:
+        lab = Lab(topology.load(words.file))
+        match words.verb:
+            case "up":
+                lab.up()
+            case "down":
+                lab.down()
+            case "inspect":
+                _inspect(lab)
+            case "exec" if words.node not in lab.plan.nodes or not words.command:
+                parser.error(f"exec needs one of the nodes {', '.join(lab.plan.nodes)} and a command")
+            case "exec":
+                return subprocess.run(lab.entering(words.node, *words.command), check=False).returncode
+    except (TopologyError, LabError, OSError) as error:
+        print(f"lab/runner: {error}", file=sys.stderr)
+        return 2 if isinstance(error, TopologyError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
