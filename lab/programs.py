@@ -15,12 +15,13 @@ FRR = Path("/usr/lib/frr")
 
 @attrs.frozen
 class Process:
-    """A process to start in a node, and how to see that it is ready."""
+    """A process to start in a node, and how to see that it is ready: by its socket or by a command."""
 
     name: str
     command: tuple[str, ...]
-    ready: tuple[str, ...]  # a command in the node that succeeds as soon as the process does its work
     folders: tuple[tuple[str, str], ...] = ()  # below /run of the node, made before: (path, owner)
+    socket: str = ""  # below /run of the node, made by the process when it is ready
+    answers: tuple[str, ...] = ()  # a command in the node that succeeds as soon as the process is ready
 
 
 @attrs.frozen
@@ -38,17 +39,17 @@ def _frr(etc: Path) -> Iterator[Process]:
     settings = dict(re.findall(r"^(\w+)=(\w+)", chosen.read_text() if chosen.exists() else "bgpd=yes", re.MULTILINE))
     for daemon in ["zebra", *(name for name, value in settings.items() if value == "yes" and name[-1] == "d")]:
         command = (str(FRR / daemon), "-A", "127.0.0.1", "-u", "frr", "-g", "frr", "--log", "stdout")
-        yield Process(daemon, command, ("test", "-S", f"/run/frr/{daemon}.vty"), (("frr", "frr"),))
+        yield Process(daemon, command, (("frr", "frr"),), socket=f"frr/{daemon}.vty")
 
 
 def _gobgp(etc: Path) -> Iterator[Process]:
     command = ("gobgpd", "-f", "/etc/gobgp/gobgpd.toml", "--api-hosts", "127.0.0.1:50051", "--log-plain")
-    yield Process("gobgpd", command, ("gobgp", "global"))
+    yield Process("gobgpd", command, answers=("gobgp", "global"))
 
 
 def _bgpvpnd(etc: Path) -> Iterator[Process]:
     command = ("bgpvpnd", "--config", "/etc/bgpvpn/bgpvpn.toml")
-    yield Process("bgpvpnd", command, ("bgpvpn", "show", "status"), (("bgpvpn", "root"),))
+    yield Process("bgpvpnd", command, (("bgpvpn", "root"),), socket="bgpvpn/api.sock")
 
 
 def _host(etc: Path) -> Iterator[Process]:

@@ -1,8 +1,9 @@
-"""Brings a containerlab topology up with network namespaces, veth pairs and ordinary processes; no containers, no daemon.
+"""Brings a containerlab topology up with network namespaces, veth pairs and ordinary processes, without containers.
 
-A node is a network namespace `LAB-NODE` and a folder /run/lab/LAB/NODE. Whatever runs in it sees that folder's `run` as /run, its `etc` laid over
-the machine's /etc, and its `state` as /var/lib/bgpvpn, so that several FRRs or daemons live side by side with the paths that they have in
-containers. Nothing keeps running but the nodes' own processes; their numbers are in /run/lab/LAB/processes.json.
+A node is a network namespace `LAB-NODE` and a folder /run/lab/LAB/NODE. Whatever runs in it sees that folder's `run`
+as /run, its `etc` laid over the machine's /etc, and its `state` as /var/lib/bgpvpn (lab/enter.py), so that several
+FRRs or daemons live side by side with the paths that they have in containers. Nothing keeps running but the nodes'
+own processes; their numbers are in /run/lab/LAB/processes.json.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,28 +20,17 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from lab import programs, topology
+from lab.enter import FOLDERS, entering
 from lab.topology import Node, Topology, TopologyError
 
 FOLDER = Path("/run/lab")
 READY_S = 30.0  # a process that is not ready after this time has failed
 STOP_S = 3.0  # a process that has not ended this long after SIGTERM is killed
-
-ENTER = """
-set -e
-mount -t overlay overlay -o "lowerdir=$1/etc:/etc" /etc
-mount -t overlay overlay -o "lowerdir=$1/lib:/var/lib" /var/lib
-mount --bind "$1/state" /var/lib/bgpvpn
-mount --bind "$1/run" /run
-hostname "$2"
-shift 2
-exec "$@"
-"""
-"""What a process of a node does first, in a mount and UTS namespace of its own; /run and the state can be written, /etc not. /run is
-last, since the folder of the node is there."""
 
 
 class LabError(Exception):
@@ -70,25 +61,13 @@ class Lab:
 
     def up(self) -> None:
         """Make everything and start everything; LabError, and then nothing is left of it."""
-        if self.folder.exists() or any(namespace in _namespaces() for namespace in self._namespaces()):
-            raise LabError(f"{self.plan.name} is up already, or a remnant of it: take it down first")
-        for node in self.plan.nodes.values():
-            if absent := programs.missing(node.program):
-                raise LabError(f"{node.name} runs {node.program}, and this machine has no {', '.join(absent)}: lab/setup installs it")
-        try:
-            self.folder.mkdir(parents=True)
-            for node in self.plan.nodes.values():
-                self._make(node)
-            for link in self.plan.links:
-                self._connect(link)
-            for node in self.plan.nodes.values():
-                for command in node.commands:
-                    self.run(node.name, *command)
-            for node in self.plan.nodes.values():
-                self.start(node.name)
-        except (OSError, LabError) as error:
-            self.down()
-            raise LabError(str(error)) from error
+        if self.folder.exists() or any(namespace in _namespaces() for namespace in self._namespaces()): raise
+        LabError(f"{self.plan.name} is up already, or a remnant of it: take it down first") for node in
+        self.plan.nodes.values(): if absent := programs.missing(node.program): raise LabError(f"{node.name} runs
+        {node.program}: {', '.join(absent)} is not installed (lab/setup does it)") try:
+        self.folder.mkdir(parents=True) for node in self.plan.nodes.values(): self._furnish(node) self._connect() for
+        node in self.plan.nodes.values(): self._configure(node) for node in self.plan.nodes.values():
+        self.start(node.name) except (OSError, LabError) as error: self.down() raise LabError(str(error)) from error
 
     def down(self) -> None:
         """End every process of the lab and remove all that `up` made; does what is left to do when called again."""
@@ -102,7 +81,7 @@ class Lab:
             FOLDER.rmdir()
 
     def start(self, node: str) -> None:
-        """Start the program of a node, in a lab that is up, and wait until it is ready; LabError with the end of its log."""
+        """Start the program of a node and wait until it is ready; LabError with the end of its log."""
         program = programs.PROGRAMS[self.plan.nodes[node].program]
         for process in program.processes(self.folder / node / "etc"):
             for folder, owner in process.folders:
@@ -111,10 +90,12 @@ class Lab:
                 shutil.chown(path, owner, owner)
             running = self.spawn(node, process.name, process.command)
             until = time.monotonic() + READY_S
-            while self.call(node, *process.ready).returncode:
+            while not self._ready(node, process):
                 if not running.alive or time.monotonic() > until:
-                    raise LabError(f"{node}: {process.name} did not become ready\n{self.log(node, process.name)[-2000:]}")
-                time.sleep(0.1)
+                    raise LabError(
+                        f"{node}: {process.name} did not become ready\n{self.log(node, process.name)[-2000:]}"
+                    )
+                time.sleep(0.05)
         if program.then:
             self.run(node, *program.then)
 
@@ -125,16 +106,9 @@ class Lab:
         self._record([running for running in self.running() if running not in chosen])
 
     def spawn(self, node: str, name: str, command: Sequence[str]) -> Running:
-        """Start a process in a node that goes on after us and is ended with the lab; its output is in `log(node, name)`."""
+        """Start a process in a node that goes on after us and ends with the lab; its output is in `log(node, name)`."""
         with open(self.folder / node / f"{name}.log", "ab") as log:
-            child = subprocess.Popen(
-                self.entering(node, *command),
-                env=self._env(node),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            child = self.popen(node, *command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         started = _started(child.pid)
         if started is None:
             raise LabError(f"{node}: {name} ended at once")
@@ -142,40 +116,48 @@ class Lab:
         self._record([*self.running(), running])
         return running
 
-    def call(self, node: str, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run a command in a node and wait for it; whether it succeeded is for the caller to see."""
-        return subprocess.run(
-            self.entering(node, *command),
-            env=self._env(node),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+    def popen(self, node: str, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a command in a node, as a child of ours; `options` are those of subprocess.Popen. LabError, OSError."""
+        enter = entering(self.plan.namespace(node), self.folder / node, node)
+        try:
+            return subprocess.Popen(
+                command, env=self._env(node), stdin=subprocess.DEVNULL, text=True, preexec_fn=enter, **options
+            )
+        except subprocess.SubprocessError as error:
+            raise LabError(f"{node} cannot be entered: {error}") from error
 
-    def run(self, node: str, *command: str, timeout_s: float = 60) -> str:
-        """Run a command in a node and return what it printed; LabError when it fails."""
+    def call(self, node: str, *command: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command in a node and wait for it; LabError when it takes too long, not when it fails."""
+        with self.popen(node, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            try:
+                out, err = child.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise LabError(f"{node}: {' '.join(command)} did not end in {timeout_s:g} s") from None
+        return subprocess.CompletedProcess(command, child.returncode, out, err)
+
+    def run(self, node: str, *command: str, timeout_s: float = 60, name: str = "") -> str:
+        """Run a command in a node and return what it printed; LabError, with its words or the name, when it fails."""
         done = self.call(node, *command, timeout_s=timeout_s)
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip())[-2000:]
-            raise LabError(f"{node}: {' '.join(command)} ended with status {done.returncode}: {said}")
+            raise LabError(f"{node}: {name or shlex.join(command)} ended with status {done.returncode}: {said}")
         return done.stdout
 
     def log(self, node: str, name: str) -> str:
         """What a process of a node has printed so far."""
         return (self.folder / node / f"{name}.log").read_text(errors="replace")
 
-    def entering(self, node: str, *command: str) -> list[str]:
-        """The words that run a command in a node, for subprocess."""
-        enter = ["ip", "netns", "exec", self.plan.namespace(node), "unshare", "--uts", "sh", "-c", ENTER, "enter"]
-        return [*enter, str(self.folder / node), node, *command]
-
     def running(self) -> list[Running]:
         """The processes that were started and not stopped by us; a look at `alive` tells whether they still run."""
         if not self._book.exists():
             return []
         return [Running(**entry) for entry in json.loads(self._book.read_text())]
+
+    def _ready(self, node: str, process: programs.Process) -> bool:
+        if process.socket:
+            return (self.folder / node / "run" / process.socket).is_socket()
+        return self.call(node, *process.answers).returncode == 0
 
     def _env(self, node: str) -> dict[str, str]:
         return {**os.environ, "PATH": programs.PATH, **self.plan.nodes[node].env}
@@ -188,9 +170,10 @@ class Lab:
         fresh.write_text(json.dumps([attrs.asdict(running) for running in processes]))
         fresh.replace(self._book)
 
-    def _make(self, node: Node) -> None:
+    def _furnish(self, node: Node) -> None:
+        """The folder of a node, with what its binds put there."""
         folder = self.folder / node.name
-        for part in ("run/netns", "run/lock", "etc", "lib/bgpvpn", "state"):
+        for part in FOLDERS:
             (folder / part).mkdir(parents=True)
         for bind in node.binds:
             target = folder / bind.target.relative_to("/")
@@ -199,20 +182,31 @@ class Lab:
                 shutil.copytree(bind.source, target)
             else:
                 shutil.copyfile(bind.source, target)
-        namespace = self.plan.namespace(node.name)
-        _call("ip", "netns", "add", namespace)
-        _call("ip", "-n", namespace, "link", "set", "lo", "up")
-        for key, value in node.sysctls.items():
-            self.run(node.name, "sysctl", "-qw", f"{key}={value}")
 
-    def _connect(self, link: topology.Link) -> None:
-        words: list[str] = []
-        for end in link.ends:
-            mac = ["address", end.mac] if end.mac else []
-            words += ["name", end.interface, "mtu", str(link.mtu), *mac, "netns", self.plan.namespace(end.node), "type", "veth", "peer"]
-        _call("ip", "link", "add", *words[:-3])
-        for end in link.ends:
-            _call("ip", "-n", self.plan.namespace(end.node), "link", "set", end.interface, "up")
+    def _connect(self) -> None:
+        """All network namespaces and all links between them."""
+        lines = [f"netns add {namespace}" for namespace in self._namespaces()]
+        for link in self.plan.links:
+            ends = []
+            for end in link.ends:
+                mac = f" address {end.mac}" if end.mac else ""
+                ends.append(f"name {end.interface} mtu {link.mtu}{mac} netns {self.plan.namespace(end.node)}")
+            lines.append(f"link add {ends[0]} type veth peer {ends[1]}")
+        _call("ip", "-batch", "-", said="\n".join(lines))
+
+    def _configure(self, node: Node) -> None:
+        """The commands of a node, as one script: to enter a node takes longer than most of them."""
+        interfaces = ["lo", *(end.interface for link in self.plan.links for end in link.ends if end.node == node.name)]
+        settings = [f"{key}={value}" for key, value in node.sysctls.items()]
+        commands = [
+            *(("ip", "link", "set", interface, "up") for interface in interfaces),
+            *([("sysctl", "-qw", *settings)] if settings else []),
+            *node.commands,
+        ]
+        script = [
+            f"{words} || {{ echo {shlex.quote(f'in: {words}')} >&2; exit 1; }}" for words in map(shlex.join, commands)
+        ]
+        self.run(node.name, "sh", "-c", "\n".join(script), name=f"the commands of {node.name}")
 
 
 @contextlib.contextmanager
@@ -226,10 +220,11 @@ def lab_of(file: Path) -> Iterator[Lab]:
         lab.down()
 
 
-def _call(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _call(*command: str, said: str = "") -> str:
+    """Run a command of the machine, with something said to it on its input, and return what it printed; LabError."""
+    done = subprocess.run(command, input=said, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LabError(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise LabError(f"{shlex.join(command)}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -238,7 +233,7 @@ def _namespaces() -> set[str]:
 
 
 def _started(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot; None when it has ended (proc(5), /proc/PID/stat, fields 3 and 22)."""
+    """When a process began, in clock ticks since boot; None when it has ended (proc(5), fields 3 and 22 of stat)."""
     try:
         words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -282,8 +277,10 @@ def _inspect(lab: Lab) -> None:
 
 
 def main() -> int:
-    """The command line; exit status 0 when it is done, 1 when it failed, 2 for a topology or words that make no sense."""
-    parser = argparse.ArgumentParser(prog="lab/runner", description="Bring a containerlab topology up in network namespaces.")
+    """The command line; exit status 0 when it is done, 1 when it failed, 2 for a file or words that make no sense."""
+    parser = argparse.ArgumentParser(
+        prog="lab/runner", description="Bring a containerlab topology up in network namespaces."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, text in [
         ("up", "make the nodes and links, and start the software"),
@@ -309,7 +306,7 @@ def main() -> int:
             case "exec" if words.node not in lab.plan.nodes or not words.command:
                 parser.error(f"exec needs one of the nodes {', '.join(lab.plan.nodes)} and a command")
             case "exec":
-                return subprocess.run(lab.entering(words.node, *words.command), check=False).returncode
+                return lab.popen(words.node, *words.command).wait()
     except (TopologyError, LabError, OSError) as error:
         print(f"lab/runner: {error}", file=sys.stderr)
         return 2 if isinstance(error, TopologyError) else 1

@@ -1,7 +1,8 @@
 """A containerlab topology file, read into values: the part of the format that our runner can bring up.
 
-The format is https://containerlab.dev/manual/topo-def-file/. What the runner cannot do is refused by name rather than ignored, so that a
-lab never comes up as something else than its file says. Two things are our convention on top of it:
+The format is https://containerlab.dev/manual/topo-def-file/. What the runner cannot do is refused by name rather than
+ignored, so that a lab never comes up as something else than its file says. Two things are our convention on top of
+it:
 
 - `labels: {lab.run: PROGRAM}` tells what software a node is: frr, gobgp, bgpvpnd, or host (nothing but the shell);
 - `binds` put files below /etc or /run of a node, where that software looks for them.
@@ -98,7 +99,9 @@ def load(file: Path) -> Topology:
         kind = (own or {}).get("kind", defaults.get("kind"))
         layers = [(defaults, "topology.defaults"), (kinds.get(kind) or {}, f"topology.kinds.{kind}")]
         nodes[node_name] = _node(node_name, [*layers, (own or {}, f"topology.nodes.{node_name}")], file.parent)
-    links = tuple(_link(link, f"topology.links[{number}]", nodes) for number, link in enumerate(topology.get("links") or []))
+    links = tuple(
+        _link(link, f"topology.links[{number}]", nodes) for number, link in enumerate(topology.get("links") or [])
+    )
     ends = [(end.node, end.interface) for link in links for end in link.ends]
     for end in ends:
         if ends.count(end) > 1:
@@ -119,7 +122,9 @@ def _node(name: str, layers: list[tuple[dict[str, Any], str]], folder: Path) -> 
                 case kind, _ if kind is dict and isinstance(value, dict):
                     merged[field] |= value
                 case _:
-                    raise TopologyError(f"{where}.{field}: {value!r} is no {'list' if MERGED[field] is list else 'mapping'}")
+                    raise TopologyError(
+                        f"{where}.{field}: {value!r} is no {'list' if MERGED[field] is list else 'mapping'}"
+                    )
     where = layers[-1][1]
     _name(name, where)
     if merged.get("kind") != "linux":
