@@ -61,13 +61,26 @@ class Lab:
 
     def up(self) -> None:
         """Make everything and start everything; LabError, and then nothing is left of it."""
-        if self.folder.exists() or any(namespace in _namespaces() for namespace in self._namespaces()): raise
-        LabError(f"{self.plan.name} is up already, or a remnant of it: take it down first") for node in
-        self.plan.nodes.values(): if absent := programs.missing(node.program): raise LabError(f"{node.name} runs
-        {node.program}: {', '.join(absent)} is not installed (lab/setup does it)") try:
-        self.folder.mkdir(parents=True) for node in self.plan.nodes.values(): self._furnish(node) self._connect() for
-        node in self.plan.nodes.values(): self._configure(node) for node in self.plan.nodes.values():
-        self.start(node.name) except (OSError, LabError) as error: self.down() raise LabError(str(error)) from error
+        if self.folder.exists() or any(namespace in _namespaces() for namespace in self._namespaces()):
+            raise LabError(f"{self.plan.name} is up already, or a remnant of it: take it down first")
+        for node in self.plan.nodes.values():
+            if absent := programs.missing(node.program):
+                needed = ", ".join(absent)
+                raise LabError(f"{node.name} runs {node.program}: {needed} is not installed (lab/setup does it)")
+        try:
+            self.folder.mkdir(parents=True)
+            for node in self.plan.nodes.values():
+                self._furnish(node)
+            self._connect()
+            for node in self.plan.nodes.values():
+                self._configure(node)
+            for node in self.plan.nodes.values():
+                self.start(node.name)
+        except BaseException as error:  # an interrupt by the user as well
+            self.down()
+            if isinstance(error, OSError):
+                raise LabError(str(error)) from error
+            raise
 
     def down(self) -> None:
         """End every process of the lab and remove all that `up` made; does what is left to do when called again."""
