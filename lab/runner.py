@@ -18,15 +18,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 from lab import programs, topology
 from lab.enter import FOLDERS, entering
 from lab.topology import Node, Topology, TopologyError
+
+T = TypeVar("T")
 
 FOLDER = Path("/run/lab")
 READY_S = 30.0  # a process that is not ready after this time has failed
@@ -58,6 +60,7 @@ class Lab:
         self.plan = plan
         self.folder = FOLDER / plan.name
         self._book = self.folder / "processes.json"
+        self._children: list[subprocess.Popen[str]] = []
 
     def up(self) -> None:
         """Make everything and start everything; LabError, and then nothing is left of it."""
@@ -89,6 +92,7 @@ class Lab:
             if namespace in _namespaces():
                 _end_pids(int(pid) for pid in _call("ip", "netns", "pids", namespace).split())
                 _call("ip", "netns", "delete", namespace)
+        self._reap()
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             FOLDER.rmdir()
@@ -117,11 +121,13 @@ class Lab:
         chosen = [running for running in self.running() if running.node == node and name in (None, running.name)]
         _end((running for running in chosen if running.alive), sign)
         self._record([running for running in self.running() if running not in chosen])
+        self._reap()
 
     def spawn(self, node: str, name: str, command: Sequence[str]) -> Running:
         """Start a process in a node that goes on after us and ends with the lab; its output is in `log(node, name)`."""
         with open(self.folder / node / f"{name}.log", "ab") as log:
             child = self.popen(node, *command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        self._children.append(child)
         started = _started(child.pid)
         if started is None:
             raise LabError(f"{node}: {name} ended at once")
@@ -183,6 +189,10 @@ class Lab:
         fresh.write_text(json.dumps([attrs.asdict(running) for running in processes]))
         fresh.replace(self._book)
 
+    def _reap(self) -> None:
+        """Take the exit status of our children that have ended, so that they are no zombies."""
+        self._children = [child for child in self._children if child.poll() is None]
+
     def _furnish(self, node: Node) -> None:
         """The folder of a node, with what its binds put there."""
         folder = self.folder / node.name
@@ -220,6 +230,16 @@ class Lab:
             f"{words} || {{ echo {shlex.quote(f'in: {words}')} >&2; exit 1; }}" for words in map(shlex.join, commands)
         ]
         self.run(node.name, "sh", "-c", "\n".join(script), name=f"the commands of {node.name}")
+
+
+def eventually(fact: Callable[[], T], within_s: float, what: str) -> T:
+    """The first true answer of a function that is asked again and again; LabError when the time is over."""
+    until = time.monotonic() + within_s
+    while not (answer := fact()):
+        if time.monotonic() > until:
+            raise LabError(f"not within {within_s:g} s: {what}")
+        time.sleep(0.2)
+    return answer
 
 
 @contextlib.contextmanager
@@ -269,9 +289,6 @@ def _end_pids(pids: Iterable[int], sign: signal.Signals = signal.SIGTERM) -> Non
         until = time.monotonic() + STOP_S
         while any(_started(pid) == born[pid] for pid in left) and time.monotonic() < until:
             time.sleep(0.02)
-    for pid in born:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)  # our own children leave no zombie behind
 
 
 def _inspect(lab: Lab) -> None:
