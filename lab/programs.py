@@ -49,7 +49,7 @@ def _gobgp(etc: Path) -> Iterator[Process]:
 
 def _bgpvpnd(etc: Path) -> Iterator[Process]:
     command = ("bgpvpnd", "--config", "/etc/bgpvpn/bgpvpn.toml")
-    yield Process("bgpvpnd", command, (("bgpvpn", "root"),), socket="bgpvpn/api.sock")
+    yield Process("bgpvpnd", command, (("bgpvpn", "root"),), answers=("bgpvpn", "show", "status"))
 
 
 def _host(etc: Path) -> Iterator[Process]:

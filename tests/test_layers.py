@@ -61,7 +61,15 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("node", ("bgpvpn.node", "bgpvpn.views", "bgpvpn.record")),
     (
         "rim",
-        ("speaker.transport", "bgpvpn.dataplane.*", "bgpvpn.store.*", "bgpvpn.api.*", "bgpvpn.config", "bgpvpn.daemon"),
+        (
+            "speaker.sockets",
+            "speaker.transport",
+            "bgpvpn.dataplane.*",
+            "bgpvpn.store.*",
+            "bgpvpn.api.*",
+            "bgpvpn.config",
+            "bgpvpn.daemon",
+        ),
     ),
 )
 COMMAND = ("cli", "cli.*")

@@ -1,0 +1,64 @@
+"""What a node has in its kernel, as text that is the same whenever the state is the same."""
+
+from __future__ import annotations
+
+import re
+
+from lab.runner import Lab
+
+State = dict[str, list[str]]
+"""Lines by kind."""
+
+COMMANDS = {
+    "links": ("ip", "-details", "-oneline", "link", "show"),
+    "addresses": ("ip", "-oneline", "address", "show"),
+    "rules": ("ip", "rule", "show"),
+    "rules (IPv6)": ("ip", "-6", "rule", "show"),
+    "routes": ("ip", "-4", "route", "show", "table", "all"),
+    "routes (IPv6)": ("ip", "-6", "route", "show", "table", "all"),
+    "next hops": ("ip", "nexthop", "show"),
+    "label routes": ("ip", "-f", "mpls", "route", "show"),
+    "forwarding entries": ("bridge", "fdb", "show"),
+    "neighbours": ("ip", "neighbour", "show"),
+}
+
+PASSING = re.compile(
+    r"""
+      \ (?:used|updated|expires|valid_lft|preferred_lft|hello_timer|tcn_timer|topology_change_timer|gc_timer)\s+\S+
+    | \ (?:REACHABLE|STALE|DELAY|PROBE)\b
+    | \ probes\ \d+
+    """,
+    re.VERBOSE,
+)
+"""Timers and the like: they change while nothing happens."""
+
+LEARNED = re.compile(r" (?:REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE)\b")
+
+
+def kernel_state(lab: Lab, node: str) -> State:
+    """Everything that forwards packets in a node, by kind: sorted lines without what passes by itself.
+
+    Neighbours that the kernel found out by itself, and forwarding entries that a bridge learned from a port, come and
+    go with the traffic and are left out.
+    """
+    state = {}
+    for kind, command in COMMANDS.items():
+        lines = lab.run(node, *command).splitlines()
+        if kind == "neighbours":
+            lines = [line for line in lines if not LEARNED.search(line)]
+        if kind == "forwarding entries":
+            lines = [
+                line for line in lines if any(word in line for word in ("dst ", "permanent", "static", "extern_learn"))
+            ]
+        state[kind] = sorted(PASSING.sub("", line).strip() for line in lines)
+    return state
+
+
+def difference(before: State, after: State) -> list[str]:
+    """The lines that were lost (-) and gained (+), with their kind; none when the states are the same."""
+    found = []
+    for kind, old in before.items():
+        new = after[kind]
+        found += [f"- {kind}: {line}" for line in old if line not in new]
+        found += [f"+ {kind}: {line}" for line in new if line not in old]
+    return found
