@@ -24,7 +24,7 @@ COMMANDS = {
 
 PASSING = re.compile(
     r"""
-      \ (?:used|updated|expires|valid_lft|preferred_lft|hello_timer|tcn_timer|topology_change_timer|gc_timer)\s+\S+
+      \ (?:used|updated|expires|valid_lft|preferred_lft|hello_timer|hold_timer|message_age_timer|forward_delay_timer|tcn_timer|topology_change_timer|gc_timer)\s+\S+
     | \ (?:REACHABLE|STALE|DELAY|PROBE)\b
     | \ probes\ \d+
     """,
