@@ -22,15 +22,12 @@ COMMANDS = {
     "neighbours": ("ip", "neighbour", "show"),
 }
 
-PASSING = re.compile(
-    r"""
-      \ (?:used|updated|expires|valid_lft|preferred_lft|hello_timer|hold_timer|message_age_timer|forward_delay_timer|tcn_timer|topology_change_timer|gc_timer)\s+\S+
-    | \ (?:REACHABLE|STALE|DELAY|PROBE)\b
-    | \ probes\ \d+
-    """,
-    re.VERBOSE,
+TIMERS = (
+    "used updated expires valid_lft preferred_lft hello_timer hold_timer message_age_timer forward_delay_timer tcn_timer "
+    "topology_change_timer gc_timer"
 )
-"""Timers and the like: they change while nothing happens."""
+PASSING = re.compile(rf" (?:{'|'.join(TIMERS.split())})\s+\S+| probes \d+")
+"""What changes while nothing happens."""
 
 LEARNED = re.compile(r" (?:REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE)\b")
 

@@ -72,6 +72,9 @@ class Lab:
                 raise LabError(f"{node.name} runs {node.program}: {needed} is not installed (lab/setup does it)")
         try:
             self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise LabError(f"{self.folder} cannot be made: {error.strerror}") from error
+        try:
             for node in self.plan.nodes.values():
                 self._furnish(node)
             self._connect()
@@ -105,6 +108,8 @@ class Lab:
                 path = self.folder / node / "run" / folder
                 path.mkdir(exist_ok=True)
                 shutil.chown(path, owner, owner)
+            if process.socket:  # one that a killed process left behind says nothing
+                (self.folder / node / "run" / process.socket).unlink(missing_ok=True)
             running = self.spawn(node, process.name, process.command)
             until = time.monotonic() + READY_S
             while not self._ready(node, process):
@@ -138,10 +143,9 @@ class Lab:
     def popen(self, node: str, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command in a node, as a child of ours; `options` are those of subprocess.Popen. LabError, OSError."""
         enter = entering(self.plan.namespace(node), self.folder / node, node)
+        chosen = {"stdin": subprocess.DEVNULL, **options}
         try:
-            return subprocess.Popen(
-                command, env=self._env(node), stdin=subprocess.DEVNULL, text=True, preexec_fn=enter, **options
-            )
+            return subprocess.Popen(command, env=self._env(node), text=True, preexec_fn=enter, **chosen)
         except subprocess.SubprocessError as error:
             raise LabError(f"{node} cannot be entered: {error}") from error
 
@@ -336,7 +340,7 @@ def main() -> int:
             case "exec" if words.node not in lab.plan.nodes or not words.command:
                 parser.error(f"exec needs one of the nodes {', '.join(lab.plan.nodes)} and a command")
             case "exec":
-                return lab.popen(words.node, *words.command).wait()
+                return lab.popen(words.node, *words.command, stdin=None).wait()
     except (TopologyError, LabError, OSError) as error:
         print(f"lab/runner: {error}", file=sys.stderr)
         return 2 if isinstance(error, TopologyError) else 1
