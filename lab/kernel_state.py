@@ -23,8 +23,8 @@ COMMANDS = {
 }
 
 TIMERS = (
-    "used updated expires valid_lft preferred_lft hello_timer hold_timer message_age_timer forward_delay_timer tcn_timer "
-    "topology_change_timer gc_timer"
+    "used updated expires valid_lft preferred_lft hello_timer hold_timer message_age_timer forward_delay_timer "
+    "tcn_timer topology_change_timer gc_timer"
 )
 PASSING = re.compile(rf" (?:{'|'.join(TIMERS.split())})\s+\S+| probes \d+")
 """What changes while nothing happens."""
