@@ -1,0 +1,446 @@
+"""The things a user can want, each a frozen value that is valid by itself, and normalised, or not made at all.
+
+Everything is plain text, numbers and flags, as the user wrote it: "FA-16-3E-00-00-01" becomes "fa:16:3e:00:00:01",
+the prefix 10.0.0.1/8 becomes 10.0.0.0/8. What objects say of each other is looked at in `bgpvpn.intent`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
+
+import attrs
+
+from speaker.values import Family, Mac, RouteDistinguisher, RouteTarget
+
+Kind = Literal["network", "subnet", "port", "bgpvpn", "association", "peer"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""In this order objects refer only to kinds before them, ports and bgpvpns before associations."""
+
+AnyNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class IntentError(ValueError):
+    """The wish is refused; `field` says where, `value` is what was given, `reason` what is wrong."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.value = value
+        self.reason = reason
+
+
+class ConflictError(IntentError):
+    """The wish is valid by itself but cannot stand beside what is there already."""
+
+
+def _normalise(thing: object, **rules: Callable[[Any], Any]) -> None:
+    """Replace fields of a value that is being made by what their rules return; a rule refuses with ValueError."""
+    for field, rule in rules.items():
+        value = getattr(thing, field)
+        try:
+            object.__setattr__(thing, field, rule(value))
+        except ValueError as error:
+            raise IntentError(field, value, str(error)) from None
+
+
+def _text(value: Any, most: int = 255) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"takes text, not {value!r}")
+    if len(value) > most:
+        raise ValueError(f"takes at most {most} characters, not {len(value)}")
+    if not value.isprintable():
+        raise ValueError(f"takes no control characters: {value!r}")
+    return value
+
+
+def _name(value: Any) -> str:
+    if "/" in _text(value):
+        raise ValueError(f"takes no '/': {value!r}")
+    return str(value)
+
+
+def _identifier(value: Any) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", _text(value)) is None:
+        raise ValueError(f"takes 1 to 64 letters, digits, dots, colons and dashes, not {value!r}")
+    return str(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"takes true or false, not {value!r}")
+    return value
+
+
+def _number(low: int, high: int) -> Callable[[Any], int]:
+    def rule(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"takes a number from {low} to {high}, not {value!r}")
+        return value
+
+    return rule
+
+
+def _optional(rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else rule(value)
+
+
+def _several(rule: Callable[[Any], object]) -> Callable[[Any], tuple[str, ...]]:
+    """Return a rule for a list of texts; it drops repetitions and keeps the order."""
+
+    def each(items: Any) -> tuple[str, ...]:
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise ValueError(f"takes a list, not {items!r}")
+        return tuple(dict.fromkeys(str(rule(_text(item))) for item in items))
+
+    return each
+
+
+def _address(value: Any) -> str:
+    """Normalise the address of a host that others can reach."""
+    text = _peer_address(value)
+    if ipaddress.ip_address(text).is_loopback:
+        raise ValueError(f"{value!r} is a loopback address")
+    return text
+
+
+def _peer_address(value: Any) -> str:
+    """Normalise the address of a host, this one included."""
+    try:
+        address = ipaddress.ip_address(_text(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not an IP address") from None
+    if getattr(address, "scope_id", None):
+        raise ValueError(f"{value!r} names an interface; an address by itself is wanted")
+    if address.is_multicast or address.is_unspecified or address.is_link_local:
+        raise ValueError(f"{value!r} is a multicast, unspecified or link-local address")
+    if address.version == 4 and address.packed[0] in (0, *range(240, 256)):
+        raise ValueError(f"{value!r} is in 0.0.0.0/8 or 240.0.0.0/4, which are reserved (RFC 6890)")
+    return str(address)
+
+
+def _address_with_length(value: Any) -> str:
+    """Normalise "10.0.0.5" and "10.0.0.5/24"."""
+    text, slash, length = _text(value).partition("/")
+    address = _address(text)
+    if not slash:
+        return address
+    try:
+        interface = ipaddress.ip_interface(f"{address}/{length}")
+    except ValueError:
+        raise ValueError(f"{value!r} has no valid prefix length") from None
+    if not is_host(interface.ip, interface.network):
+        raise ValueError(f"{value!r} is the network's own or broadcast address")
+    return str(interface)
+
+
+def _prefix(value: Any) -> str:
+    """Normalise a prefix; bits beyond its length become 0."""
+    try:
+        network = ipaddress.ip_network(_text(value), strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a prefix") from None
+    if network.is_multicast or getattr(network.network_address, "scope_id", None):
+        raise ValueError(f"{value!r} is not a prefix of unicast addresses")
+    return str(network)
+
+
+def is_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: AnyNetwork) -> bool:
+    """Tell whether an address is in a subnet and may be somebody's there."""
+    if address not in network:
+        return False
+    if network.version == 6 or network.prefixlen >= 31:
+        return True
+    return address not in (network.network_address, network.broadcast_address)
+
+
+def _mac(value: Any) -> str:
+    mac = Mac.parse(_text(value))
+    if mac.wire[0] & 1 or not any(mac.wire):
+        raise ValueError(f"{value!r} is not the MAC address of one station")
+    return str(mac)
+
+
+def _interface(value: Any) -> str:
+    """Check the name of a network device as the kernel does (dev_valid_name)."""
+    if re.fullmatch(r"[^\s/:]{1,15}", _text(value)) is None or value in (".", "..") or len(value.encode()) > 15:
+        raise ValueError(f"{value!r} is not the name of a network interface")
+    return str(value)
+
+
+def _namespace(value: Any) -> str:
+    if "/" in _text(value) or value in (".", ".."):
+        raise ValueError(f"takes a name as `ip netns` shows it, not {value!r}")
+    return str(value)
+
+
+def _as_number(value: Any) -> int:
+    number = _number(1, 0xFFFFFFFF)(value)
+    if number == 23456:
+        raise ValueError("AS 23456 stands for others (RFC 6793) and is nobody's own")
+    return number
+
+
+_targets = _several(RouteTarget.parse)
+
+
+@attrs.frozen(kw_only=True)
+class Network:
+    """A tenant network: one or more subnets, ports on any node."""
+
+    id: str
+    name: str = ""
+    project_id: str = "default"
+    mtu: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(self, id=_identifier, name=_name, project_id=_name, mtu=_optional(_number(68, 65535)))
+
+
+@attrs.frozen(kw_only=True)
+class Subnet:
+    """Addresses of a network; the gateway address is answered by every node that has a port there."""
+
+    id: str
+    name: str = ""
+    project_id: str = "default"
+    network_id: str
+    cidr: str
+    gateway_ip: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=_identifier,
+            name=_name,
+            project_id=_name,
+            network_id=_identifier,
+            cidr=_prefix,
+            gateway_ip=_optional(_address),
+        )
+        network = ipaddress.ip_network(self.cidr)
+        if network.prefixlen == 0:
+            raise IntentError("cidr", self.cidr, f"{self.cidr} is everything, not a subnet")
+        if self.gateway_ip is not None and not is_host(ipaddress.ip_address(self.gateway_ip), network):
+            raise IntentError(
+                "gateway_ip", self.gateway_ip, f"{self.gateway_ip} is not a host's address in {self.cidr}"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Port:
+    """An interface of this node that belongs to a tenant."""
+
+    id: str
+    name: str = ""
+    project_id: str = "default"
+    network_id: str | None = None  # None: a port by itself, bound straight to VPNs
+    interface: str
+    netns: str = ""  # as `ip netns` shows it; "": the daemon's own
+    mac_address: str
+    ip_addresses: tuple[str, ...] = ()  # "10.0.0.5", or "10.0.0.5/24" on a port by itself
+    gateway_ips: tuple[str, ...] = ()  # only for a port by itself; else the subnets say it
+    admin_state_up: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=_identifier,
+            name=_name,
+            project_id=_name,
+            network_id=_optional(_identifier),
+            interface=_interface,
+            netns=_namespace,
+            mac_address=_mac,
+            ip_addresses=_several(_address if self.network_id is not None else _address_with_length),
+            gateway_ips=_several(_address),
+            admin_state_up=_flag,
+        )
+        own = [ipaddress.ip_interface(text) for text in self.ip_addresses]
+        if len({interface.ip for interface in own}) < len(own):
+            raise IntentError("ip_addresses", self.ip_addresses, "an address is there twice")
+        if self.network_id is not None and self.gateway_ips:
+            raise IntentError("gateway_ips", self.gateway_ips, "a port of a network has the gateways of its subnets")
+        for text in self.gateway_ips:
+            gateway = ipaddress.ip_address(text)
+            if not any(is_host(gateway, interface.network) and gateway != interface.ip for interface in own):
+                raise IntentError(
+                    "gateway_ips",
+                    text,
+                    f"{text} is not a neighbour of any of the port's own addresses and their lengths",
+                )
+
+
+@attrs.frozen(kw_only=True)
+class Bgpvpn:
+    """A BGP VPN as networking-bgpvpn has it (l3: RFC 4364 VPNv4 and VPNv6; l2: RFC 7432 EVPN over VXLAN)."""
+
+    id: str
+    name: str = ""
+    project_id: str = "default"
+    type: Literal["l2", "l3"] = "l3"
+    route_targets: tuple[str, ...] = ()  # imported and exported
+    import_targets: tuple[str, ...] = ()
+    export_targets: tuple[str, ...] = ()
+    route_distinguishers: tuple[str, ...] = ()  # empty: automatic
+    vni: int | None = None  # l2 only; None: automatic
+    local_pref: int | None = None
+    admin_state_up: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=_identifier,
+            name=_name,
+            project_id=_name,
+            route_targets=_targets,
+            import_targets=_targets,
+            export_targets=_targets,
+            route_distinguishers=_several(RouteDistinguisher.parse),
+            vni=_optional(_number(1, (1 << 24) - 1)),
+            local_pref=_optional(_number(0, 0xFFFFFFFF)),
+            admin_state_up=_flag,
+        )
+        if self.type not in ("l2", "l3"):
+            raise IntentError("type", self.type, f"takes l2 or l3, not {self.type!r}")
+        if self.type == "l3" and self.vni is not None:
+            raise IntentError("vni", self.vni, "only an l2 VPN has a VNI; routes of an l3 VPN carry MPLS labels")
+
+
+@attrs.frozen(kw_only=True)
+class Association:
+    """A network or a port bound to a BGP VPN; exactly one of the two."""
+
+    id: str
+    bgpvpn_id: str
+    network_id: str | None = None
+    port_id: str | None = None
+    advertise_fixed_ips: bool = True  # false only in a port association
+    prefixes: tuple[str, ...] = ()  # further prefixes behind the port (a port association only)
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=_identifier,
+            bgpvpn_id=_identifier,
+            network_id=_optional(_identifier),
+            port_id=_optional(_identifier),
+            advertise_fixed_ips=_flag,
+            prefixes=_several(_prefix),
+        )
+        if (self.network_id is None) == (self.port_id is None):
+            raise IntentError("network_id", self.network_id, "exactly one of network_id and port_id is wanted")
+        if self.network_id is not None and self.prefixes:
+            raise IntentError("prefixes", self.prefixes, "prefixes lie behind a port, not behind a network")
+        if self.network_id is not None and not self.advertise_fixed_ips:
+            raise IntentError("advertise_fixed_ips", False, "only a port may be bound without announcing its addresses")
+
+
+@attrs.frozen(kw_only=True)
+class Peer:
+    """A BGP neighbour."""
+
+    id: str
+    name: str = ""
+    address: str
+    remote_as: int
+    port: int = 179
+    local_as: int | None = None  # None: the node's
+    local_address: str | None = None
+    families: tuple[str, ...] = ("vpnv4", "vpnv6", "evpn", "rtc")
+    passive: bool = False
+    hold_time_s: int = 90
+    connect_retry_s: int = 5
+    multihop_ttl: int | None = None  # None: 1 for a directly connected eBGP peer, 64 else
+    ttl_security_hops: int | None = None  # RFC 5082
+    password: str | None = attrs.field(default=None, repr=False)  # RFC 2385
+    restart_time_s: int = 120  # RFC 4724
+    admin_state_up: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=_identifier,
+            name=_name,
+            address=_peer_address,
+            remote_as=_as_number,
+            port=_number(1, 65535),
+            local_as=_optional(_as_number),
+            local_address=_optional(_peer_address),
+            families=_several(lambda text: Family.parse(text).text),
+            passive=_flag,
+            hold_time_s=_number(0, 65535),
+            connect_retry_s=_number(1, 3600),
+            multihop_ttl=_optional(_number(1, 255)),
+            ttl_security_hops=_optional(_number(1, 254)),
+            restart_time_s=_number(0, 4095),
+            admin_state_up=_flag,
+        )
+        if not self.families:
+            raise IntentError("families", self.families, "takes at least one family")
+        if self.hold_time_s in (1, 2):
+            raise IntentError("hold_time_s", self.hold_time_s, "takes 0 or at least 3 seconds (RFC 4271 section 4.2)")
+        if self.multihop_ttl is not None and self.ttl_security_hops is not None:
+            raise IntentError(
+                "ttl_security_hops", self.ttl_security_hops, "TTL security and multihop_ttl exclude each other"
+            )
+        if self.local_address is not None and (":" in self.local_address) != (":" in self.address):
+            raise IntentError("local_address", self.local_address, f"is of another address family than {self.address}")
+        self._check_password()
+
+    def _check_password(self) -> None:
+        """Refuse what TCP_MD5SIG does not take, without showing it."""
+        if self.password is None:
+            return
+        if not isinstance(self.password, str) or not 1 <= len(self.password.encode()) <= 80:
+            raise IntentError("password", "***", "takes 1 to 80 octets of text")
+        if not self.password.isprintable():
+            raise IntentError("password", "***", "takes no control characters")
+
+
+Object = Network | Subnet | Port | Bgpvpn | Association | Peer
+
+CLASSES: dict[Kind, type[Any]] = {
+    "network": Network,
+    "subnet": Subnet,
+    "port": Port,
+    "bgpvpn": Bgpvpn,
+    "association": Association,
+    "peer": Peer,
+}
+FIXED: dict[Kind, tuple[str, ...]] = {
+    "network": ("project_id",),
+    "subnet": ("project_id", "network_id", "cidr"),
+    "port": ("project_id", "network_id"),
+    "bgpvpn": ("project_id", "type"),
+    "association": ("bgpvpn_id", "network_id", "port_id"),
+    "peer": ("address",),
+}
+"""Fields that stay as they were made."""
+
+
+def kind_of(thing: Object) -> Kind:
+    """Return the kind of an object."""
+    return next(kind for kind, cls in CLASSES.items() if type(thing) is cls)
+
+
+def make(kind: Kind, fields: dict[str, Any]) -> Object:
+    """Make an object from plain values; IntentError names the field that is unknown, missing or wrong."""
+    known = {field.name: field for field in attrs.fields(CLASSES[kind])}
+    for name, value in fields.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise IntentError(name, value, f"is not a field of a {kind}{hint}")
+    for name, field in known.items():
+        if field.default is attrs.NOTHING and name not in fields:
+            raise IntentError(name, None, f"a {kind} needs it")
+    return CLASSES[kind](**fields)  # type: ignore[no-any-return]
+
+
+def title(thing: Object) -> str:
+    """Return what people call an object: its name, else its id."""
+    return getattr(thing, "name", "") or thing.id
