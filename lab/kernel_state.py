@@ -29,26 +29,26 @@ TIMERS = (
 PASSING = re.compile(rf" (?:{'|'.join(TIMERS.split())})\s+\S+| probes \d+")
 """What changes while nothing happens."""
 
-LEARNED = re.compile(r" (?:REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE)\b")
+RESOLVED = re.compile(r" (?:REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE)\b")
+GIVEN = re.compile(r" (?:dst|permanent|static|extern_learn)\b")
 
 
 def kernel_state(lab: Lab, node: str) -> State:
-    """Everything that forwards packets in a node, by kind: sorted lines without what passes by itself.
+    """Everything that forwards packets in a node, by kind: sorted lines without what passes by itself."""
+    return {kind: steady(kind, lab.run(node, *command).splitlines()) for kind, command in COMMANDS.items()}
 
-    Neighbours that the kernel found out by itself, and forwarding entries that a bridge learned from a port, come and
-    go with the traffic and are left out.
+
+def steady(kind: str, lines: list[str]) -> list[str]:
+    """The lines of one kind, sorted, without timers and without what the kernel learned from the traffic.
+
+    Neighbours that it resolved, and forwarding entries that a bridge saw at a port, come and go with the packets.
     """
-    state = {}
-    for kind, command in COMMANDS.items():
-        lines = lab.run(node, *command).splitlines()
-        if kind == "neighbours":
-            lines = [line for line in lines if not LEARNED.search(line)]
-        if kind == "forwarding entries":
-            lines = [
-                line for line in lines if any(word in line for word in ("dst ", "permanent", "static", "extern_learn"))
-            ]
-        state[kind] = sorted(PASSING.sub("", line).strip() for line in lines)
-    return state
+    match kind:
+        case "neighbours":
+            lines = [line for line in lines if not RESOLVED.search(line)]
+        case "forwarding entries":
+            lines = [line for line in lines if GIVEN.search(line)]
+    return sorted(PASSING.sub("", line).strip() for line in lines)
 
 
 def difference(before: State, after: State) -> list[str]:
