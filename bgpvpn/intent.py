@@ -31,11 +31,11 @@ from bgpvpn.objects import (
     Peer,
     Port,
     Subnet,
-    is_host,
     kind_of,
     make,
     title,
 )
+from bgpvpn.rules import is_host
 from speaker.table import Table
 
 __all__ = [

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import re
-from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import attrs
 
-from speaker.values import Family, Mac, RouteDistinguisher, RouteTarget
+from bgpvpn import rules
+from bgpvpn.rules import Rule
+from speaker.values import Family, RouteDistinguisher, RouteTarget
 
 Kind = Literal["network", "subnet", "port", "bgpvpn", "association", "peer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In this order objects refer only to kinds before them, ports and bgpvpns before associations."""
-
-AnyNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class IntentError(ValueError):
@@ -37,9 +35,9 @@ class ConflictError(IntentError):
     """The wish is valid by itself but cannot stand beside what is there already."""
 
 
-def _normalise(thing: object, **rules: Callable[[Any], Any]) -> None:
+def _normalise(thing: object, **by: Rule) -> None:
     """Replace fields of a value that is being made by what their rules return; a rule refuses with ValueError."""
-    for field, rule in rules.items():
+    for field, rule in by.items():
         value = getattr(thing, field)
         try:
             object.__setattr__(thing, field, rule(value))
@@ -47,144 +45,7 @@ def _normalise(thing: object, **rules: Callable[[Any], Any]) -> None:
             raise IntentError(field, value, str(error)) from None
 
 
-def _text(value: Any, most: int = 255) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"takes text, not {value!r}")
-    if len(value) > most:
-        raise ValueError(f"takes at most {most} characters, not {len(value)}")
-    if not value.isprintable():
-        raise ValueError(f"takes no control characters: {value!r}")
-    return value
-
-
-def _name(value: Any) -> str:
-    if "/" in _text(value):
-        raise ValueError(f"takes no '/': {value!r}")
-    return str(value)
-
-
-def _identifier(value: Any) -> str:
-    if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", _text(value)) is None:
-        raise ValueError(f"takes 1 to 64 letters, digits, dots, colons and dashes, not {value!r}")
-    return str(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"takes true or false, not {value!r}")
-    return value
-
-
-def _number(low: int, high: int) -> Callable[[Any], int]:
-    def rule(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"takes a number from {low} to {high}, not {value!r}")
-        return value
-
-    return rule
-
-
-def _optional(rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else rule(value)
-
-
-def _several(rule: Callable[[Any], object]) -> Callable[[Any], tuple[str, ...]]:
-    """Return a rule for a list of texts; it drops repetitions and keeps the order."""
-
-    def each(items: Any) -> tuple[str, ...]:
-        if isinstance(items, str) or not isinstance(items, Iterable):
-            raise ValueError(f"takes a list, not {items!r}")
-        return tuple(dict.fromkeys(str(rule(_text(item))) for item in items))
-
-    return each
-
-
-def _address(value: Any) -> str:
-    """Normalise the address of a host that others can reach."""
-    text = _peer_address(value)
-    if ipaddress.ip_address(text).is_loopback:
-        raise ValueError(f"{value!r} is a loopback address")
-    return text
-
-
-def _peer_address(value: Any) -> str:
-    """Normalise the address of a host, this one included."""
-    try:
-        address = ipaddress.ip_address(_text(value))
-    except ValueError:
-        raise ValueError(f"{value!r} is not an IP address") from None
-    if getattr(address, "scope_id", None):
-        raise ValueError(f"{value!r} names an interface; an address by itself is wanted")
-    if address.is_multicast or address.is_unspecified or address.is_link_local:
-        raise ValueError(f"{value!r} is a multicast, unspecified or link-local address")
-    if address.version == 4 and address.packed[0] in (0, *range(240, 256)):
-        raise ValueError(f"{value!r} is in 0.0.0.0/8 or 240.0.0.0/4, which are reserved (RFC 6890)")
-    return str(address)
-
-
-def _address_with_length(value: Any) -> str:
-    """Normalise "10.0.0.5" and "10.0.0.5/24"."""
-    text, slash, length = _text(value).partition("/")
-    address = _address(text)
-    if not slash:
-        return address
-    try:
-        interface = ipaddress.ip_interface(f"{address}/{length}")
-    except ValueError:
-        raise ValueError(f"{value!r} has no valid prefix length") from None
-    if not is_host(interface.ip, interface.network):
-        raise ValueError(f"{value!r} is the network's own or broadcast address")
-    return str(interface)
-
-
-def _prefix(value: Any) -> str:
-    """Normalise a prefix; bits beyond its length become 0."""
-    try:
-        network = ipaddress.ip_network(_text(value), strict=False)
-    except ValueError:
-        raise ValueError(f"{value!r} is not a prefix") from None
-    if network.is_multicast or getattr(network.network_address, "scope_id", None):
-        raise ValueError(f"{value!r} is not a prefix of unicast addresses")
-    return str(network)
-
-
-def is_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: AnyNetwork) -> bool:
-    """Tell whether an address is in a subnet and may be somebody's there."""
-    if address not in network:
-        return False
-    if network.version == 6 or network.prefixlen >= 31:
-        return True
-    return address not in (network.network_address, network.broadcast_address)
-
-
-def _mac(value: Any) -> str:
-    mac = Mac.parse(_text(value))
-    if mac.wire[0] & 1 or not any(mac.wire):
-        raise ValueError(f"{value!r} is not the MAC address of one station")
-    return str(mac)
-
-
-def _interface(value: Any) -> str:
-    """Check the name of a network device as the kernel does (dev_valid_name)."""
-    if re.fullmatch(r"[^\s/:]{1,15}", _text(value)) is None or value in (".", "..") or len(value.encode()) > 15:
-        raise ValueError(f"{value!r} is not the name of a network interface")
-    return str(value)
-
-
-def _namespace(value: Any) -> str:
-    if "/" in _text(value) or value in (".", ".."):
-        raise ValueError(f"takes a name as `ip netns` shows it, not {value!r}")
-    return str(value)
-
-
-def _as_number(value: Any) -> int:
-    number = _number(1, 0xFFFFFFFF)(value)
-    if number == 23456:
-        raise ValueError("AS 23456 stands for others (RFC 6793) and is nobody's own")
-    return number
-
-
-_targets = _several(RouteTarget.parse)
+_targets = rules.several(RouteTarget.parse)
 
 
 @attrs.frozen(kw_only=True)
@@ -197,7 +58,13 @@ class Network:
     mtu: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        _normalise(self, id=_identifier, name=_name, project_id=_name, mtu=_optional(_number(68, 65535)))
+        _normalise(
+            self,
+            id=rules.identifier,
+            name=rules.name,
+            project_id=rules.name,
+            mtu=rules.optional(rules.number(68, 65535)),
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -214,17 +81,17 @@ class Subnet:
     def __attrs_post_init__(self) -> None:
         _normalise(
             self,
-            id=_identifier,
-            name=_name,
-            project_id=_name,
-            network_id=_identifier,
-            cidr=_prefix,
-            gateway_ip=_optional(_address),
+            id=rules.identifier,
+            name=rules.name,
+            project_id=rules.name,
+            network_id=rules.identifier,
+            cidr=rules.prefix,
+            gateway_ip=rules.optional(rules.address),
         )
         network = ipaddress.ip_network(self.cidr)
         if network.prefixlen == 0:
             raise IntentError("cidr", self.cidr, f"{self.cidr} is everything, not a subnet")
-        if self.gateway_ip is not None and not is_host(ipaddress.ip_address(self.gateway_ip), network):
+        if self.gateway_ip is not None and not rules.is_host(ipaddress.ip_address(self.gateway_ip), network):
             raise IntentError(
                 "gateway_ip", self.gateway_ip, f"{self.gateway_ip} is not a host's address in {self.cidr}"
             )
@@ -248,16 +115,16 @@ class Port:
     def __attrs_post_init__(self) -> None:
         _normalise(
             self,
-            id=_identifier,
-            name=_name,
-            project_id=_name,
-            network_id=_optional(_identifier),
-            interface=_interface,
-            netns=_namespace,
-            mac_address=_mac,
-            ip_addresses=_several(_address if self.network_id is not None else _address_with_length),
-            gateway_ips=_several(_address),
-            admin_state_up=_flag,
+            id=rules.identifier,
+            name=rules.name,
+            project_id=rules.name,
+            network_id=rules.optional(rules.identifier),
+            interface=rules.interface,
+            netns=rules.namespace,
+            mac_address=rules.mac,
+            ip_addresses=rules.several(rules.address if self.network_id is not None else rules.address_with_length),
+            gateway_ips=rules.several(rules.address),
+            admin_state_up=rules.flag,
         )
         own = [ipaddress.ip_interface(text) for text in self.ip_addresses]
         if len({interface.ip for interface in own}) < len(own):
@@ -266,7 +133,7 @@ class Port:
             raise IntentError("gateway_ips", self.gateway_ips, "a port of a network has the gateways of its subnets")
         for text in self.gateway_ips:
             gateway = ipaddress.ip_address(text)
-            if not any(is_host(gateway, interface.network) and gateway != interface.ip for interface in own):
+            if not any(rules.is_host(gateway, interface.network) and gateway != interface.ip for interface in own):
                 raise IntentError(
                     "gateway_ips",
                     text,
@@ -293,16 +160,16 @@ class Bgpvpn:
     def __attrs_post_init__(self) -> None:
         _normalise(
             self,
-            id=_identifier,
-            name=_name,
-            project_id=_name,
+            id=rules.identifier,
+            name=rules.name,
+            project_id=rules.name,
             route_targets=_targets,
             import_targets=_targets,
             export_targets=_targets,
-            route_distinguishers=_several(RouteDistinguisher.parse),
-            vni=_optional(_number(1, (1 << 24) - 1)),
-            local_pref=_optional(_number(0, 0xFFFFFFFF)),
-            admin_state_up=_flag,
+            route_distinguishers=rules.several(RouteDistinguisher.parse),
+            vni=rules.optional(rules.number(1, (1 << 24) - 1)),
+            local_pref=rules.optional(rules.number(0, 0xFFFFFFFF)),
+            admin_state_up=rules.flag,
         )
         if self.type not in ("l2", "l3"):
             raise IntentError("type", self.type, f"takes l2 or l3, not {self.type!r}")
@@ -324,12 +191,12 @@ class Association:
     def __attrs_post_init__(self) -> None:
         _normalise(
             self,
-            id=_identifier,
-            bgpvpn_id=_identifier,
-            network_id=_optional(_identifier),
-            port_id=_optional(_identifier),
-            advertise_fixed_ips=_flag,
-            prefixes=_several(_prefix),
+            id=rules.identifier,
+            bgpvpn_id=rules.identifier,
+            network_id=rules.optional(rules.identifier),
+            port_id=rules.optional(rules.identifier),
+            advertise_fixed_ips=rules.flag,
+            prefixes=rules.several(rules.prefix),
         )
         if (self.network_id is None) == (self.port_id is None):
             raise IntentError("network_id", self.network_id, "exactly one of network_id and port_id is wanted")
@@ -363,21 +230,21 @@ class Peer:
     def __attrs_post_init__(self) -> None:
         _normalise(
             self,
-            id=_identifier,
-            name=_name,
-            address=_peer_address,
-            remote_as=_as_number,
-            port=_number(1, 65535),
-            local_as=_optional(_as_number),
-            local_address=_optional(_peer_address),
-            families=_several(lambda text: Family.parse(text).text),
-            passive=_flag,
-            hold_time_s=_number(0, 65535),
-            connect_retry_s=_number(1, 3600),
-            multihop_ttl=_optional(_number(1, 255)),
-            ttl_security_hops=_optional(_number(1, 254)),
-            restart_time_s=_number(0, 4095),
-            admin_state_up=_flag,
+            id=rules.identifier,
+            name=rules.name,
+            address=rules.peer_address,
+            remote_as=rules.as_number,
+            port=rules.number(1, 65535),
+            local_as=rules.optional(rules.as_number),
+            local_address=rules.optional(rules.peer_address),
+            families=rules.several(lambda text: Family.parse(text).text),
+            passive=rules.flag,
+            hold_time_s=rules.number(0, 65535),
+            connect_retry_s=rules.number(1, 3600),
+            multihop_ttl=rules.optional(rules.number(1, 255)),
+            ttl_security_hops=rules.optional(rules.number(1, 254)),
+            restart_time_s=rules.number(0, 4095),
+            admin_state_up=rules.flag,
         )
         if not self.families:
             raise IntentError("families", self.families, "takes at least one family")

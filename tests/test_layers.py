@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("engine", ("speaker.engine",)),
-    ("wanted", ("bgpvpn.desired", "bgpvpn.objects", "bgpvpn.intent")),
+    ("wanted", ("bgpvpn.desired", "bgpvpn.rules", "bgpvpn.objects", "bgpvpn.intent")),
     (
         "instances",
         (

@@ -1,0 +1,176 @@
+"""Rules: what a single text, number or flag of a user may be, and its one form.
+
+A rule takes what was given, returns it normalised, and refuses with ValueError, whose text says what it takes and shows
+the value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from speaker.values import Mac
+
+Rule = Callable[[Any], Any]
+
+
+def text(value: Any) -> str:
+    """Text of at most 255 characters, none of them for control."""
+    if not isinstance(value, str):
+        raise ValueError(f"takes text, not {value!r}")
+    if len(value) > 255:
+        raise ValueError(f"takes at most 255 characters, not {len(value)}")
+    if not value.isprintable():
+        raise ValueError(f"takes no control characters: {value!r}")
+    return value
+
+
+def name(value: Any) -> str:
+    """What people call a thing; no slash, because names stand in URLs."""
+    if "/" in text(value):
+        raise ValueError(f"takes no '/': {value!r}")
+    return str(value)
+
+
+def identifier(value: Any) -> str:
+    """What programs call a thing."""
+    if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text(value)) is None:
+        raise ValueError(f"takes 1 to 64 letters, digits, dots, colons, dashes and underlines, not {value!r}")
+    return str(value)
+
+
+def flag(value: Any) -> bool:
+    """True or false, and nothing that passes for it."""
+    if not isinstance(value, bool):
+        raise ValueError(f"takes true or false, not {value!r}")
+    return value
+
+
+def number(low: int, high: int) -> Callable[[Any], int]:
+    """Return the rule for whole numbers from low to high."""
+
+    def rule(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"takes a number from {low} to {high}, not {value!r}")
+        return value
+
+    return rule
+
+
+def choice(*words: str) -> Callable[[Any], str]:
+    """Return the rule for one of these words."""
+
+    def rule(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"takes {', '.join(words[:-1])} or {words[-1]}, not {value!r}")
+        return str(value)
+
+    return rule
+
+
+def optional(rule: Rule) -> Rule:
+    """Return a rule that lets None through."""
+    return lambda value: None if value is None else rule(value)
+
+
+def several(rule: Callable[[Any], object]) -> Callable[[Any], tuple[str, ...]]:
+    """Return the rule for a list of texts; it drops repetitions and keeps the order."""
+
+    def each(items: Any) -> tuple[str, ...]:
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise ValueError(f"takes a list, not {items!r}")
+        return tuple(dict.fromkeys(str(rule(text(item))) for item in items))
+
+    return each
+
+
+def address(value: Any) -> str:
+    """The address of a host that others can reach."""
+    normal = peer_address(value)
+    if ipaddress.ip_address(normal).is_loopback:
+        raise ValueError(f"{value!r} is a loopback address")
+    return normal
+
+
+def peer_address(value: Any) -> str:
+    """The address of a host, this one included."""
+    try:
+        parsed = ipaddress.ip_address(text(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not an IP address") from None
+    if getattr(parsed, "scope_id", None):
+        raise ValueError(f"{value!r} names an interface; an address by itself is wanted")
+    if parsed.is_multicast or parsed.is_unspecified or parsed.is_link_local:
+        raise ValueError(f"{value!r} is a multicast, unspecified or link-local address")
+    if parsed.version == 4 and parsed.packed[0] in (0, *range(240, 256)):
+        raise ValueError(f"{value!r} is in 0.0.0.0/8 or 240.0.0.0/4, which are reserved (RFC 6890)")
+    return str(parsed)
+
+
+def address_with_length(value: Any) -> str:
+    """The address of a host, alone or with the length of its subnet: "10.0.0.5", "10.0.0.5/24"."""
+    host, slash, length = text(value).partition("/")
+    normal = address(host)
+    if not slash:
+        return normal
+    try:
+        interface = ipaddress.ip_interface(f"{normal}/{length}")
+    except ValueError:
+        raise ValueError(f"{value!r} has no valid prefix length") from None
+    if not is_host(interface.ip, interface.network):
+        raise ValueError(f"{value!r} is the network's own or broadcast address")
+    return str(interface)
+
+
+def prefix(value: Any) -> str:
+    """A prefix of unicast addresses; bits beyond its length become 0."""
+    try:
+        network = ipaddress.ip_network(text(value), strict=False)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a prefix") from None
+    if network.is_multicast or getattr(network.network_address, "scope_id", None):
+        raise ValueError(f"{value!r} is not a prefix of unicast addresses")
+    return str(network)
+
+
+def is_host(
+    host: ipaddress.IPv4Address | ipaddress.IPv6Address, network: ipaddress.IPv4Network | ipaddress.IPv6Network
+) -> bool:
+    """Tell whether an address is in a subnet and may be somebody's there."""
+    if host not in network:
+        return False
+    if network.version == 6 or network.prefixlen >= 31:
+        return True
+    return host not in (network.network_address, network.broadcast_address)
+
+
+def mac(value: Any) -> str:
+    """The MAC address of one station."""
+    parsed = Mac.parse(text(value))
+    if parsed.wire[0] & 1 or not any(parsed.wire):
+        raise ValueError(f"{value!r} is not the MAC address of one station")
+    return str(parsed)
+
+
+def interface(value: Any) -> str:
+    """The name of a network device, as the kernel takes it (dev_valid_name)."""
+    if re.fullmatch(r"[^\s/:]{1,15}", text(value)) is None or value in (".", "..") or len(value.encode()) > 15:
+        raise ValueError(f"{value!r} is not the name of a network interface")
+    return str(value)
+
+
+def namespace(value: Any) -> str:
+    """The name of a network namespace, as `ip netns` shows it; "" is the daemon's own."""
+    if "/" in text(value) or value in (".", ".."):
+        raise ValueError(f"takes a name as `ip netns` shows it, not {value!r}")
+    return str(value)
+
+
+def as_number(value: Any) -> int:
+    """The number of an autonomous system."""
+    asn = number(1, 0xFFFFFFFF)(value)
+    if asn == 23456:
+        raise ValueError("AS 23456 stands for others (RFC 6793) and is nobody's own")
+    return asn
