@@ -14,7 +14,7 @@ import attrs
 
 from bgpvpn import rules
 from bgpvpn.rules import Rule
-from speaker.values import Family, RouteDistinguisher, RouteTarget
+from speaker.values import RouteDistinguisher, RouteTarget
 
 Kind = Literal["network", "subnet", "port", "bgpvpn", "association", "peer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -237,19 +237,15 @@ class Peer:
             port=rules.number(1, 65535),
             local_as=rules.optional(rules.as_number),
             local_address=rules.optional(rules.peer_address),
-            families=rules.several(lambda text: Family.parse(text).text),
+            families=rules.families,
             passive=rules.flag,
-            hold_time_s=rules.number(0, 65535),
+            hold_time_s=rules.hold_time,
             connect_retry_s=rules.number(1, 3600),
             multihop_ttl=rules.optional(rules.number(1, 255)),
             ttl_security_hops=rules.optional(rules.number(1, 254)),
             restart_time_s=rules.number(0, 4095),
             admin_state_up=rules.flag,
         )
-        if not self.families:
-            raise IntentError("families", self.families, "takes at least one family")
-        if self.hold_time_s in (1, 2):
-            raise IntentError("hold_time_s", self.hold_time_s, "takes 0 or at least 3 seconds (RFC 4271 section 4.2)")
         if self.multihop_ttl is not None and self.ttl_security_hops is not None:
             raise IntentError(
                 "ttl_security_hops", self.ttl_security_hops, "TTL security and multihop_ttl exclude each other"

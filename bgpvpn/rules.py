@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from speaker.values import Mac
+from speaker.values import Family, Mac
 
 Rule = Callable[[Any], Any]
 
@@ -174,3 +174,19 @@ def as_number(value: Any) -> int:
     if asn == 23456:
         raise ValueError("AS 23456 stands for others (RFC 6793) and is nobody's own")
     return asn
+
+
+def hold_time(value: Any) -> int:
+    """Seconds after which a silent peer is given up; 0: never (RFC 4271 section 4.2)."""
+    seconds = number(0, 65535)(value)
+    if seconds in (1, 2):
+        raise ValueError(f"takes 0 or at least 3 seconds, not {seconds} (RFC 4271 section 4.2)")
+    return seconds
+
+
+def families(value: Any) -> tuple[str, ...]:
+    """Address families, at least one."""
+    names = several(lambda text: Family.parse(text).text)(value)
+    if not names:
+        raise ValueError("takes at least one family")
+    return names

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from bgpvpn.config import PEER_OPTIONS, SECTIONS, Config, ConfigError
+from bgpvpn.objects import Peer
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "conf" / "bgpvpn.toml"
+NODE = '[node]\nrouter_id = "192.0.2.11"\nlocal_as = 64512\ntunnel_ip = "192.0.2.11"\n'
+
+
+def parse(text: str) -> Config:
+    return Config.parse(text, Path("/etc/bgpvpn/bgpvpn.toml"))
+
+
+def uncommented(text: str) -> dict[str, Any]:
+    """The example with every commented option switched on."""
+    return tomllib.loads(re.sub(r"(?m)^#(?=[\[a-z])", "", text))
+
+
+def test_the_example_is_a_valid_file() -> None:
+    assert Config.load(EXAMPLE) == parse(NODE)
+
+
+def test_the_example_has_every_option_with_its_default() -> None:
+    example = uncommented(EXAMPLE.read_text())
+    assert set(example) == {*SECTIONS, "peer"}
+    for name, section in SECTIONS.items():
+        assert list(example[name]) == [field.name for field in attrs.fields(section)], name
+    assert sorted(example["peer"][0]) == sorted(PEER_OPTIONS)
+    (peer,) = example.pop("peer")
+    lines = [
+        f"[{name}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in section.items()) for name, section in example.items()
+    ]
+    assert parse("\n".join(lines)) == parse(NODE), "the values that are shown are the defaults"
+    for field in attrs.fields(Peer):
+        if field.default not in (attrs.NOTHING, None) and field.name in peer:
+            shown = tuple(peer[field.name]) if isinstance(peer[field.name], list) else peer[field.name]
+            assert shown == field.default, f"peer.{field.name}"
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
+
+
+def test_what_is_set_is_what_is_read() -> None:
+    config = parse(
+        '[node]\nrouter_id = "192.0.2.11"\nlocal_as = 64512\ntunnel_ip = ["192.0.2.11", "2001:DB8::B"]\n'
+        + '[bgp]\nfamilies = ["evpn"]\nhold_time_s = 9\n'
+        + '[[peer]]\nname = "rr"\naddress = "192.0.2.100"\nremote_as = 64512\n'
+        + '[[peer]]\naddress = "2001:DB8::1"\nremote_as = 1\nfamilies = ["vpnv4"]\nhold_time_s = 30\n'
+        + '[api]\nmode = "0600"\ntcp = "[::1]:8179"\n[labels]\nrange = [100, 100]\n'
+    )
+    assert config.node.tunnel_ip == ("192.0.2.11", "2001:db8::b")
+    assert (config.api.mode, config.api.tcp) == (0o600, ("::1", 8179))
+    assert config.labels.range == range(100, 101)
+    assert [(peer.id, peer.families, peer.hold_time_s) for peer in config.peers] == [
+        ("configured-192.0.2.100", ("evpn",), 9),
+        ("configured-2001:db8::1", ("vpnv4",), 30),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("", ["node.router_id: is wanted", "node.local_as: is wanted", "node.tunnel_ip: is wanted"]),
+        (
+            NODE + "lcoal_as = 5\n[api]\n# nothing\nmode = 660\n[nod]\n",
+            [
+                "line 5: node.lcoal_as: is not known; did you mean local_as?",
+                "line 8: api.mode: takes text, not 660",
+                "line 9: nod: is not known; did you mean node?",
+            ],
+        ),
+        (
+            NODE.replace("64512", "0").replace('"192.0.2.11"', '"fe80::1"'),
+            [
+                "line 2: node.router_id: takes 4 octets written as an IPv4 address, not 'fe80::1'",
+                "line 3: node.local_as: takes a number from 1 to 4294967295, not 0",
+                "line 4: node.tunnel_ip: 'fe80::1' is a multicast, unspecified or link-local address",
+            ],
+        ),
+        (NODE + '[api]\ntcp = "0.0.0.0:80"\n', ["line 6: api.tcp: takes an address of the loopback only"]),
+        (NODE + '[api]\ntcp = "127.0.0.1"\n', ['line 6: api.tcp: takes "off" or ADDRESS:PORT']),
+        (NODE + "[labels]\nrange = [0, 5]\n", ["line 6: labels.range: takes a number from 16 to 1048575, not 0"]),
+        (NODE + "[vni]\nrange = [5, 4]\n", ["line 6: vni.range: begins above its end: [5, 4]"]),
+        (NODE + "[vni]\nrange = 5\n", ["line 6: vni.range: takes the first and the last number"]),
+        (
+            NODE + 'tunnel_ip_ = ""\n[store]\npath = "x"\n',
+            ["line 5: node.tunnel_ip_", "line 7: store.path: takes a path"],
+        ),
+        (NODE + '[log]\nlevel = "loud"\n', ["line 6: log.level: takes debug, info, warning or error, not 'loud'"]),
+        (NODE + "[bgp]\nhold_time_s = 2\n", ["line 6: bgp.hold_time_s: takes 0 or at least 3 seconds"]),
+        (
+            NODE + '[[peer]]\naddress = "192.0.2.1"\nremote_as = 1\n[[peer]]\nremote_as = 0\nadress = "x"\n',
+            ["line 8: peer[1].address: is wanted", "line 10: peer[1].adress: is not known; did you mean address?"],
+        ),
+        (
+            NODE + '[[peer]]\naddress = "192.0.2.1"\nremote_as = 0\n',
+            ["line 7: peer[0].remote_as: takes a number from 1"],
+        ),
+        (
+            NODE + 2 * '[[peer]]\naddress = "192.0.2.1"\nremote_as = 1\n',
+            ["line 9: peer[1].address: 192.0.2.1 has a [[peer]] already"],
+        ),
+        (
+            NODE + '[[peer]]\naddress = "192.0.2.1"\nremote_as = 1\npassword_file = "/nowhere/key"\n',
+            ["line 8: peer[0].password_file: /nowhere/key cannot be read: No such file"],
+        ),
+        (
+            NODE + "peer = 5\n[peer]\n",
+            ["line 5: node.peer: is not known", "line 6: peer: is a list of sections, [[peer]]"],
+        ),
+        ("node = 5\n", ["line 1: node: is a section, [node]"]),
+        (NODE + "x = = 5\n", ["syntax: "]),
+    ],
+)
+def test_all_errors_are_told_at_once_with_their_lines(text: str, faults: list[str]) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse(text)
+    told = [str(fault) for fault in refusal.value.faults]
+    assert len(told) == len(faults), told
+    for said, expected in zip(told, faults, strict=True):
+        assert said.startswith(expected)
+    assert all(line.startswith("/etc/bgpvpn/bgpvpn.toml: ") for line in str(refusal.value).splitlines())
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: file: cannot be read: No such file or directory"):
+        Config.load(tmp_path / "none.toml")
+
+
+def test_a_password_comes_from_a_file_that_others_cannot_read(tmp_path: Path) -> None:
+    (tmp_path / "bgpvpn.toml").write_text(
+        NODE + '[[peer]]\naddress = "192.0.2.1"\nremote_as = 1\npassword_file = "rr.key"\n'
+    )
+    key = tmp_path / "rr.key"
+    key.write_text("s3cret\n")
+    key.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"line 8: peer\[0\].password_file: .*rr.key can be read by everybody"):
+        Config.load(tmp_path / "bgpvpn.toml")
+    key.chmod(0o600)
+    config = Config.load(tmp_path / "bgpvpn.toml")
+    assert config.peers[0].password == "s3cret"
+    assert "s3cret" not in repr(config)
+    key.write_text("x" * 81)
+    with pytest.raises(ConfigError, match=r"line 8: peer\[0\].password_file: takes 1 to 80 octets"):
+        Config.load(tmp_path / "bgpvpn.toml")
