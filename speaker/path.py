@@ -83,12 +83,11 @@ class Attributes:
 class Path:
     """Attributes and the part of an NLRI beside its key; interned by `Attributes.path`, equal if identical."""
 
-    __slots__ = ("attributes", "extra", "meaning")
+    __slots__ = ("attributes", "extra")
 
     def __init__(self, attributes: Attributes, extra: bytes) -> None:
         self.attributes = attributes
         self.extra = extra
-        self.meaning: object = None  # what it means in forwarding terms; worked out once by its reader
 
     def __repr__(self) -> str:
         return f"Path(next_hop={self.attributes.next_hop.hex()}, extra={self.extra.hex()})"

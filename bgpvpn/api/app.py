@@ -1,0 +1,68 @@
+"""The API as a whole (rim): `_operations` is the one list of what there is.
+
+Both the application and its OpenAPI document are made of that list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bgpvpn.api.answers import HANDLERS, answer
+from bgpvpn.api.bodies import AssociationOfBgpvpn
+from bgpvpn.api.boundary import Node
+from bgpvpn.api.looking_glass import Views
+from bgpvpn.api.objects import Objects, fields_of
+from bgpvpn.api.openapi import Endpoint, Operation, document
+from bgpvpn.api.requests import check_host
+from bgpvpn.objects import CLASSES
+
+
+def application(node: Node) -> Starlette:
+    """Return the API of a node, to be served in the thread of its event loop."""
+    operations = list(_operations(node))
+    described = document(operations)
+
+    async def openapi(request: Request) -> Response:
+        return answer(described)
+
+    endpoints: dict[str, dict[str, Endpoint]] = {"/openapi.json": {"GET": openapi}}
+    for operation in operations:
+        endpoints.setdefault(operation.path, {})[operation.method] = operation.endpoint
+    routes = [Route(path, partial(_dispatch, methods), methods=list(methods)) for path, methods in endpoints.items()]
+    return Starlette(routes=routes, exception_handlers=HANDLERS)
+
+
+async def _dispatch(methods: dict[str, Endpoint], request: Request) -> Response:
+    check_host(request)
+    return await methods["GET" if request.method == "HEAD" else request.method](request)
+
+
+def _operations(node: Node) -> Iterable[Operation]:
+    for kind in CLASSES:
+        objects, path = Objects(node, kind), f"/v1/{kind}s"
+        yield Operation("GET", path, objects.show_all, f"List {kind}s", kind, filters=fields_of(kind))
+        yield Operation("POST", path, objects.create, f"Make a {kind}", kind)
+        yield Operation("GET", f"{path}/{{ref}}", objects.show, f"Show a {kind}", kind)
+        yield Operation("PATCH", f"{path}/{{ref}}", objects.change, f"Change a {kind}", kind)
+        yield Operation("DELETE", f"{path}/{{ref}}", objects.remove, f"Remove a {kind} with what refers to it", kind)
+    below, path = Objects(node, "association"), "/v1/bgpvpns/{ref}/associations"
+    yield Operation("GET", path, below.show_all_below, "List what is bound to a VPN", "association")
+    words = "Bind a network or a port to a VPN"
+    yield Operation("POST", path, below.create_below, words, "association", AssociationOfBgpvpn)
+    views = Views(node)
+    yield Operation("GET", "/v1/status", views.status, "Show what the node says of itself", "object")
+    yield Operation("GET", "/v1/sessions", views.sessions, "Show the BGP sessions", "array")
+    filters = ("family", "rt", "prefix", "vpn", "source", "limit")
+    yield Operation("GET", "/v1/routes", views.routes, "Show routes", "array", filters=filters)
+    yield Operation("GET", "/v1/instances", views.instances, "Show segments, VRFs and EVIs", "array")
+    yield Operation("GET", "/v1/kernel", views.kernel, "Show what the kernel took and what it refused", "object")
+    words = "Explain what became of a prefix or a port; exactly one of the two"
+    yield Operation("GET", "/v1/explain", views.explain, words, "object", filters=("prefix", "port"))
+    yield Operation("GET", "/v1/events", views.events, "Watch changes, as server-sent events", "text/event-stream")
+    yield Operation("GET", "/metrics", views.metrics, "Show metrics as Prometheus reads them", "text/plain")

@@ -1,0 +1,242 @@
+"""Bodies of requests and answers, as msgspec structs: they decode, and the OpenAPI document is made of them.
+
+What a request must hold to be understood is checked here (fields and their types); what its values may be, by the
+classes of `bgpvpn.objects`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from bgpvpn.objects import Kind
+
+Id = Annotated[str, Meta(description="made by the node when it is not given")]
+Ref = Annotated[str, Meta(description="id, or name when only one has it")]
+Targets = Annotated[
+    list[str], Meta(description='route targets: "64512:100", "192.0.2.1:100", "4200000000:100", "100L:5"')
+]
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+class BodyError(Exception):
+    """A body that is not understood: `where` is the field, "" for the whole."""
+
+    def __init__(self, where: str, value: object, message: str) -> None:
+        super().__init__(message)
+        self.where = where
+        self.value = value
+
+
+class SubnetOfNetwork(msgspec.Struct, forbid_unknown_fields=True):
+    """A subnet that is made together with its network."""
+
+    cidr: str
+    gateway_ip: str | None = None
+    name: str = ""
+
+
+class NetworkBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A tenant network."""
+
+    id: Id | UnsetType = UNSET
+    name: str = ""
+    project_id: str = "default"
+    mtu: int | None = None
+    subnets: Annotated[list[SubnetOfNetwork], Meta(description="made with the network, all or none")] = []
+
+
+class SubnetBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Addresses of a network."""
+
+    network_id: Ref
+    cidr: str
+    id: Id | UnsetType = UNSET
+    name: str = ""
+    project_id: Annotated[str, Meta(description="that of the network when it is not given")] | UnsetType = UNSET
+    gateway_ip: Annotated[str | None, Meta(description="answered by every node with a port there")] = None
+
+
+class PortBody(msgspec.Struct, forbid_unknown_fields=True):
+    """An interface of this node that belongs to a tenant."""
+
+    interface: str
+    mac_address: str
+    id: Id | UnsetType = UNSET
+    name: str = ""
+    project_id: Annotated[str, Meta(description="that of the network when it is not given")] | UnsetType = UNSET
+    network_id: Annotated[str | None, Meta(description="id or unique name; null: a port by itself")] = None
+    netns: Annotated[str, Meta(description="as `ip netns` shows it")] = ""
+    ip_addresses: Annotated[list[str], Meta(description="with a length, 10.0.0.5/24, on a port by itself only")] = []
+    gateway_ips: Annotated[list[str], Meta(description="on a port by itself only")] = []
+    admin_state_up: bool = True
+
+
+class BgpvpnBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A BGP VPN."""
+
+    id: Id | UnsetType = UNSET
+    name: str = ""
+    project_id: str = "default"
+    type: Literal["l2", "l3"] = "l3"
+    route_targets: Targets = []
+    import_targets: Targets = []
+    export_targets: Targets = []
+    route_distinguishers: Annotated[list[str], Meta(description="none: automatic")] = []
+    vni: Annotated[int | None, Meta(description="type l2 only; null: automatic")] = None
+    local_pref: int | None = None
+    admin_state_up: bool = True
+
+
+class AssociationOfBgpvpn(msgspec.Struct, forbid_unknown_fields=True):
+    """A network or a port bound to the VPN of the path; exactly one of the two."""
+
+    id: Id | UnsetType = UNSET
+    network_id: Annotated[str | None, Meta(description="id or unique name")] = None
+    port_id: Annotated[str | None, Meta(description="id or unique name")] = None
+    advertise_fixed_ips: bool = True
+    prefixes: Annotated[list[str], Meta(description="further prefixes behind the port")] = []
+
+
+class AssociationBody(AssociationOfBgpvpn, forbid_unknown_fields=True, kw_only=True):
+    """A network or a port bound to a VPN; exactly one of the two."""
+
+    bgpvpn_id: Ref
+
+
+class PeerBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A BGP neighbour."""
+
+    address: str
+    remote_as: int
+    id: Id | UnsetType = UNSET
+    name: str = ""
+    port: int = 179
+    local_as: Annotated[int | None, Meta(description="null: that of the node")] = None
+    local_address: str | None = None
+    families: list[str] = msgspec.field(default_factory=lambda: ["vpnv4", "vpnv6", "evpn", "rtc"])
+    passive: Annotated[bool, Meta(description="wait for the peer to connect")] = False
+    hold_time_s: int = 90
+    connect_retry_s: int = 5
+    multihop_ttl: Annotated[int | None, Meta(description="null: 1 towards another AS, else 64")] = None
+    ttl_security_hops: Annotated[int | None, Meta(description="RFC 5082; 1: directly connected")] = None
+    password: Annotated[str | None, Meta(description="TCP MD5, RFC 2385; shown as ***")] = None
+    restart_time_s: Annotated[int, Meta(description="RFC 4724; 0: no graceful restart")] = 120
+    admin_state_up: bool = True
+
+
+class Status(msgspec.Struct):
+    """What became of a wish."""
+
+    state: Literal["ACTIVE", "PENDING", "DOWN", "ERROR"]
+    reason: str
+    observed_revision: int
+
+
+class Stamped(msgspec.Struct, kw_only=True):
+    """What every object in an answer has beside what was asked for; times as in RFC 3339."""
+
+    id: str
+    status: Status
+    revision: int
+    created_at: str
+    updated_at: str
+
+
+class ErrorDetail(msgspec.Struct):
+    """What is wrong."""
+
+    what: str
+    where: str
+    value: Any
+    message: str
+
+
+class ErrorBody(msgspec.Struct):
+    """Every answer of 400 and above."""
+
+    error: ErrorDetail
+
+
+CREATE: dict[Kind, type[msgspec.Struct]] = {
+    "network": NetworkBody,
+    "subnet": SubnetBody,
+    "port": PortBody,
+    "bgpvpn": BgpvpnBody,
+    "association": AssociationBody,
+    "peer": PeerBody,
+}
+
+
+def _patch_of(create: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """Return the struct with the same fields, none of which need be given."""
+    left_out = {"id", "subnets"}
+    fields = [
+        (field.name, field.type | UnsetType, UNSET)
+        for field in msgspec.structs.fields(create)
+        if field.name not in left_out
+    ]
+    return msgspec.defstruct(
+        create.__name__.replace("Body", "Patch"),
+        fields,
+        forbid_unknown_fields=True,
+        namespace={"__doc__": "What shall be different; fields that are not given stay as they are."},
+    )
+
+
+def _answer_of(create: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """Return the struct of an answer about an object that was made from such a body."""
+    fields = [
+        (field.name, Any if field.name == "subnets" else field.type)
+        for field in msgspec.structs.fields(create)
+        if field.name != "id"
+    ]
+    return msgspec.defstruct(create.__name__.replace("Body", ""), fields, bases=(Stamped,), kw_only=True)
+
+
+PATCH: dict[Kind, type[msgspec.Struct]] = {kind: _patch_of(create) for kind, create in CREATE.items()}
+ANSWER: dict[Kind, type[msgspec.Struct]] = {kind: _answer_of(create) for kind, create in CREATE.items()}
+
+
+def decode(octets: bytes, struct: type[Body]) -> Body:
+    """Return the body; BodyError names the field that is unknown, missing or of another type."""
+    try:
+        return msgspec.json.decode(octets, type=struct)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        where = found[1] if (found := re.search(r" - at `\$\.?(.*)`$", message)) else ""
+        if found := re.match(r"Object contains unknown field `(.*?)`", message):
+            known = [] if where else [field.name for field in msgspec.structs.fields(struct)]
+            close = difflib.get_close_matches(found[1], known, 1)
+            where = f"{where}.{found[1]}".lstrip(".")
+            message = f"is not known; did you mean {close[0]}?" if close else "is not known"
+        elif found := re.match(r"Object missing required field `(.*?)`", message):
+            where = f"{where}.{found[1]}".lstrip(".")
+            message = "is wanted"
+        else:
+            message = message.partition(" - at")[0]
+        raise BodyError(where, _value_at(octets, where), f"{where}: {message}" if where else message) from error
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise BodyError("", None, f"the body is not JSON: {error}") from error
+
+
+def _value_at(octets: bytes, where: str) -> Any:
+    """Return what stands at a place such as "subnets[0].cidr"; None if nothing does."""
+    value = msgspec.json.decode(octets)
+    for key in re.findall(r"[^.\[\]]+", where):
+        try:
+            value = value[int(key) if isinstance(value, list) else key]
+        except (LookupError, TypeError, ValueError):
+            return None
+    return value if isinstance(value, str | int | float | bool) else None
+
+
+def given(body: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of a body that were given or have a default."""
+    fields = {name: getattr(body, name) for name in body.__struct_fields__}
+    return {name: value for name, value in fields.items() if value is not UNSET}

@@ -1,0 +1,65 @@
+"""What the API needs of a node: the one seam between HTTP and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from bgpvpn.intent import Change, Intent, Removal
+from bgpvpn.objects import Bgpvpn, Kind, Object
+
+Plain = dict[str, Any]
+"""Texts, numbers, flags, None, and lists and dicts of them. Text from peers is escaped already."""
+
+Watcher = Callable[[Plain], None]
+"""Takes one event, {"type": ..., ...}, and returns at once."""
+
+
+class Node(Protocol):
+    """A node as the API sees it; every call is synchronous, and made in the thread of the node's event loop."""
+
+    @property
+    def intent(self) -> Intent:
+        """What users want, to read."""
+
+    def write(self, wishes: Sequence[Object | Removal]) -> list[Change]:
+        """Do all wishes or none: checked, then stored, then in the tables. IntentError or StoreError: none is done."""
+
+    def status_of(self, kind: Kind, id_: str) -> Plain:
+        """Return {"state": ACTIVE, PENDING, DOWN or ERROR, "reason", "observed_revision"} of an object."""
+
+    def status(self) -> Plain:
+        """Return what the node says of itself: version, synced, uptime_s and the like."""
+
+    def sessions(self) -> list[Plain]:
+        """Return one entry for each peer: its session, its counters, its last error."""
+
+    def routes(
+        self,
+        *,
+        family: str | None,
+        route_target: str | None,
+        prefix: str | None,
+        vpn: Bgpvpn | None,
+        source: str | None,
+        most: int,
+    ) -> list[Plain]:
+        """Return the routes that fit all that is given, at most so many; ValueError names a text that is wrong."""
+
+    def instances(self) -> list[Plain]:
+        """Return the segments of the node with their VRFs and EVIs."""
+
+    def kernel(self) -> Plain:
+        """Return {"objects": [{"object", "state", "reason"}...], "counters": {...}, ...} of the dataplane."""
+
+    def explain_prefix(self, prefix: str) -> Plain:
+        """Walk the tables for a prefix or an address; ValueError if it is none."""
+
+    def explain_port(self, port_id: str) -> Plain:
+        """Walk the tables for a port that is there."""
+
+    def metrics(self) -> list[Plain]:
+        """Return {"name", "help", "type": counter or gauge, "samples": [{"labels": {...}, "value": number}...]}."""
+
+    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
+        """Tell a watcher about every change from now on; what is returned ends that."""

@@ -1,0 +1,114 @@
+"""Views of what became of the wishes: the handlers (rim)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from bgpvpn.api.answers import ApiError, answer
+from bgpvpn.api.boundary import Node, Plain
+from bgpvpn.api.events import Feed, stream
+from bgpvpn.api.requests import parameters_of
+from bgpvpn.objects import Bgpvpn
+
+WATCHERS = 64
+MOST_ROUTES = 10_000
+
+
+class Views:
+    """What the node says of itself."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.watchers = 0
+
+    async def status(self, request: Request) -> Response:
+        return answer(self.node.status())
+
+    async def sessions(self, request: Request) -> Response:
+        return answer(self.node.sessions())
+
+    async def instances(self, request: Request) -> Response:
+        return answer(self.node.instances())
+
+    async def kernel(self, request: Request) -> Response:
+        return answer(self.node.kernel())
+
+    async def routes(self, request: Request) -> Response:
+        asked = parameters_of(request, ("family", "rt", "prefix", "vpn", "source", "limit"))
+        vpn = self.node.intent.find("bgpvpn", asked["vpn"]) if "vpn" in asked else None
+        if "vpn" in asked and vpn is None:
+            raise ApiError(HTTPStatus.NOT_FOUND, "vpn", asked["vpn"], f"there is no bgpvpn {asked['vpn']!r}")
+        assert vpn is None or isinstance(vpn, Bgpvpn)
+        limit = asked.get("limit", "1000")
+        if not limit.isdecimal() or not 1 <= int(limit) <= MOST_ROUTES:
+            raise ApiError(HTTPStatus.BAD_REQUEST, "limit", limit, f"limit: takes a number from 1 to {MOST_ROUTES}")
+        try:
+            found = self.node.routes(
+                family=asked.get("family"),
+                route_target=asked.get("rt"),
+                prefix=asked.get("prefix"),
+                vpn=vpn,
+                source=asked.get("source"),
+                most=int(limit),
+            )
+        except ValueError as error:
+            raise ApiError(HTTPStatus.BAD_REQUEST, "query", str(request.url.query), str(error)) from error
+        return answer(found)
+
+    async def explain(self, request: Request) -> Response:
+        match parameters_of(request, ("prefix", "port")):
+            case {"prefix": prefix, **rest} if not rest:
+                try:
+                    return answer(self.node.explain_prefix(prefix))
+                except ValueError as error:
+                    raise ApiError(HTTPStatus.BAD_REQUEST, "prefix", prefix, f"prefix: {error}") from error
+            case {"port": ref, **rest} if not rest:
+                port = self.node.intent.find("port", ref)
+                if port is None:
+                    raise ApiError(HTTPStatus.NOT_FOUND, "port", ref, f"there is no port {ref!r}")
+                return answer(self.node.explain_port(port.id))
+        raise ApiError(HTTPStatus.BAD_REQUEST, "query", None, "either ?prefix= or ?port= is wanted")
+
+    async def metrics(self, request: Request) -> Response:
+        registry = CollectorRegistry()
+        registry.register(_Collected(self.node.metrics()))
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def events(self, request: Request) -> Response:
+        if self.watchers >= WATCHERS:
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "", None, f"{WATCHERS} watchers are there already")
+        headers = {"cache-control": "no-store"}
+        return StreamingResponse(self._watch(), media_type="text/event-stream", headers=headers)
+
+    async def _watch(self) -> AsyncIterator[bytes]:
+        feed = Feed()
+        self.watchers += 1
+        unsubscribe = self.node.subscribe(feed.put)
+        try:
+            async for text in stream(feed):
+                yield text
+        finally:
+            self.watchers -= 1
+            unsubscribe()
+
+
+class _Collected:
+    """Metrics of one moment, as prometheus_client collects them."""
+
+    def __init__(self, metrics: list[Plain]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._metrics:
+            labels = list(metric["samples"][0]["labels"]) if metric["samples"] else []
+            family = CounterMetricFamily if metric["type"] == "counter" else GaugeMetricFamily
+            collected = family(metric["name"], metric["help"], labels=labels)
+            for sample in metric["samples"]:
+                collected.add_metric([str(sample["labels"][label]) for label in labels], sample["value"])
+            yield collected

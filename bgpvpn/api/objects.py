@@ -1,0 +1,161 @@
+"""Making, listing, showing, changing and removing the objects that users want (rim)."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bgpvpn.api.answers import ApiError, answer
+from bgpvpn.api.bodies import CREATE, PATCH, AssociationOfBgpvpn, decode, given
+from bgpvpn.api.boundary import Node, Plain
+from bgpvpn.api.requests import body_of
+from bgpvpn.intent import Change, Removal
+from bgpvpn.objects import CLASSES, IntentError, Kind, Object, Peer, make, title
+
+log = logging.getLogger(__name__)
+
+SHOWN_SECRET = "***"
+
+REFERENCES: dict[str, Kind] = {"network_id": "network", "bgpvpn_id": "bgpvpn", "port_id": "port"}
+"""Fields in which a name stands for an id."""
+
+
+class Objects:
+    """The handlers for one kind."""
+
+    def __init__(self, node: Node, kind: Kind) -> None:
+        self.node = node
+        self.kind = kind
+
+    async def create(self, request: Request) -> Response:
+        body = decode(await body_of(request), CREATE[self.kind])
+        return self._create(given(body))
+
+    async def create_below(self, request: Request) -> Response:
+        """Make an association of the VPN in the path."""
+        vpn = self._found(request.path_params["ref"], "bgpvpn")
+        body = decode(await body_of(request), AssociationOfBgpvpn)
+        return self._create({**given(body), "bgpvpn_id": vpn.id})
+
+    def _create(self, fields: dict[str, Any]) -> Response:
+        fields = {"id": str(uuid.uuid4()), **self._resolved(fields)}
+        if self.node.intent.tables[self.kind].get(fields["id"]) is not None:
+            message = f"id: there is a {self.kind} {fields['id']!r} already"
+            raise ApiError(HTTPStatus.CONFLICT, "id", fields["id"], message)
+        if "project_id" not in fields and "project_id" in fields_of(self.kind):
+            network = self.node.intent.networks.get(fields.get("network_id") or "")
+            fields["project_id"] = network.project_id if network is not None else "default"
+        subnets = fields.pop("subnets", [])
+        wishes = [make(self.kind, fields)]
+        for index, subnet in enumerate(subnets):
+            wanted = {"id": str(uuid.uuid4()), "network_id": fields["id"], "project_id": fields["project_id"]}
+            try:
+                wishes.append(make("subnet", {**wanted, **given(subnet)}))
+            except IntentError as error:
+                raise IntentError(f"subnets[{index}].{error.field}", error.value, error.reason) from None
+        self._write(wishes)
+        return answer(self.shown(self.node.intent.tables[self.kind][fields["id"]]), HTTPStatus.CREATED)
+
+    async def show_all(self, request: Request) -> Response:
+        return self._list(dict(request.query_params))
+
+    async def show_all_below(self, request: Request) -> Response:
+        """List the associations of the VPN in the path."""
+        vpn = self._found(request.path_params["ref"], "bgpvpn")
+        return self._list({**request.query_params, "bgpvpn_id": vpn.id})
+
+    def _list(self, filters: dict[str, str]) -> Response:
+        things: Iterable[Object] = self.node.intent.tables[self.kind].rows.values()
+        for field, text in filters.items():
+            if field not in fields_of(self.kind) or field == "password":
+                raise ApiError(HTTPStatus.BAD_REQUEST, field, text, f"{field}: {self.kind}s cannot be filtered by it")
+            resolved = self._resolved({field: text})[field]
+            things = [thing for thing in things if _fits(getattr(thing, field), resolved)]
+        return answer([self.shown(thing) for thing in things])
+
+    async def show(self, request: Request) -> Response:
+        return answer(self.shown(self._found(request.path_params["ref"])))
+
+    async def change(self, request: Request) -> Response:
+        thing = self._found(request.path_params["ref"])
+        fields = self._resolved(given(decode(await body_of(request), PATCH[self.kind])))
+        self._write([attrs.evolve(thing, **fields)])
+        return answer(self.shown(self.node.intent.tables[self.kind][thing.id]))
+
+    async def remove(self, request: Request) -> Response:
+        self._write([Removal(self.kind, self._found(request.path_params["ref"]).id)])
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
+    def shown(self, thing: Object) -> Plain:
+        """Return an object as answers have it."""
+        kind, intent = self.kind, self.node.intent
+        stamp = intent.stamps[kind, thing.id]
+        plain = attrs.asdict(thing)
+        if isinstance(thing, Peer) and thing.password is not None:
+            plain["password"] = SHOWN_SECRET
+        if kind == "network":
+            subnets = intent.referring("network", thing.id, "subnet")
+            plain["subnets"] = [{"id": each.id, "cidr": each.cidr, "gateway_ip": each.gateway_ip} for each in subnets]
+        return {
+            **plain,
+            "status": self.node.status_of(kind, thing.id),
+            "revision": stamp.revision,
+            "created_at": _time(stamp.created_at),
+            "updated_at": _time(stamp.updated_at),
+        }
+
+    def _found(self, ref: str, kind: Kind | None = None) -> Object:
+        """Return the object of this id or unique name."""
+        kind = kind or self.kind
+        thing = self.node.intent.find(kind, ref)
+        if thing is None:
+            raise ApiError(HTTPStatus.NOT_FOUND, "path", ref, f"there is no {kind} {ref!r}")
+        return thing
+
+    def _resolved(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields with ids where names were given; what is not found stays, to be refused with the rest."""
+        resolved = dict(fields)
+        for field, kind in REFERENCES.items():
+            if isinstance(fields.get(field), str) and (other := self.node.intent.find(kind, fields[field])) is not None:
+                resolved[field] = other.id
+        if fields.get("password") == SHOWN_SECRET:
+            raise IntentError("password", SHOWN_SECRET, "*** is how a password is shown; leave it out to keep it")
+        return resolved
+
+    def _write(self, wishes: list[Object | Removal]) -> None:
+        for change in self.node.write(wishes):
+            log.info("%s", _line(change))
+
+
+def fields_of(kind: Kind) -> tuple[str, ...]:
+    """Return the fields of a kind, by which its objects can be filtered."""
+    return tuple(field.name for field in attrs.fields(CLASSES[kind]))
+
+
+def _fits(value: Any, text: str) -> bool:
+    """Tell whether a field is, or a list holds, what a filter says; "" stands for none."""
+    if isinstance(value, tuple):
+        return text in value or (not value and not text)
+    if isinstance(value, bool):
+        return text.lower() == str(value).lower()
+    return ("" if value is None else str(value)) == text
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _line(change: Change) -> str:
+    """Return the log line of a change."""
+    if change.thing is None:
+        return f"{change.kind} removed: id={change.id}"
+    done = "made" if change.stamp.revision == 1 else "changed"
+    return f"{change.kind} {done}: id={change.id} name={title(change.thing)!r} revision={change.stamp.revision}"

@@ -1,0 +1,270 @@
+"""An EVI: one segment as a layer-2 VPN over VXLAN (RFC 7432, RFC 8365): MAC/IP and inclusive multicast routes.
+
+    type 2  MAC             -> [desired.macs]        where frames to it are sent
+            MAC and IP      -> [desired.neighbours]  so that ARP and ND are answered on this node
+    type 3  VTEP            -> [desired.floods]      who gets broadcast and unknown frames (ingress replication)
+    endpoints of the segment -> types 2 and 3 -> [originated]
+
+A MAC that moves (RFC 7432 section 15): the node where it appears announces it with a sequence number above those that
+it has seen; of two announcements the higher number wins, at a tie the lower VTEP address.  A node whose own
+announcement lost takes it back, although the port is still there: the MAC lives elsewhere now.  The numbers of our own MACs are the
+only thing here that depends on history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from bgpvpn.desired import Desired, ObjectKey
+from bgpvpn.instance import Instance, NodeIdentity, Originated, OriginatedTable, Vias
+from bgpvpn.segment import Endpoint
+from speaker.decision import LOCAL, Candidate, best
+from speaker.path import Attributes, Path
+from speaker.rib import Interest, Rib
+from speaker.values import Family, RouteDistinguisher
+from speaker.wire.attribute import Interner, make
+from speaker.wire.community import ENCAPSULATION_VXLAN, encapsulation, encapsulation_types, mac_mobility, mobility
+
+INGRESS_REPLICATION = 6
+"""P-Multicast tunnel type (RFC 6514 section 5)."""
+
+NO_ESI = bytes(10)
+NO_TAG = bytes(4)
+
+Destination = tuple[str, bytes]
+"""("mac", 6 octets), ("ip", 4 or 16 octets) or ("vtep", NLRI key)."""
+
+
+def mac_key(rd: bytes, mac: bytes, address: bytes = b"") -> bytes:
+    """Return the NLRI key of a MAC/IP advertisement (RFC 7432 section 7.2)."""
+    return b"\x02" + rd + NO_TAG + b"\x30" + mac + bytes([len(address) * 8]) + address
+
+
+def multicast_key(rd: bytes, vtep: bytes) -> bytes:
+    """Return the NLRI key of an inclusive multicast route (RFC 7432 section 7.3)."""
+    return b"\x03" + rd + NO_TAG + bytes([len(vtep) * 8]) + vtep
+
+
+def destinations(key: bytes) -> tuple[Destination, ...]:
+    """Return what a route is about; empty for types that a layer-2 segment has no use for."""
+    if key[0] == 2:
+        mac, address = key[14:20], key[21:]
+        return (("mac", mac), ("ip", address)) if address else (("mac", mac),)
+    if key[0] == 3:
+        return (("vtep", key),)
+    return ()
+
+
+class Evi(Instance):
+    """The layer-2 VPN of one segment."""
+
+    families = frozenset({Family.EVPN})
+
+    def __init__(
+        self,
+        name: str,
+        vni: int,
+        rd: RouteDistinguisher,
+        rib: Rib,
+        interest: Interest,
+        desired: Desired,
+        originated: OriginatedTable,
+        identity: NodeIdentity,
+        interner: Interner,
+        vias: Vias,
+    ) -> None:
+        super().__init__(name, rib, interest)
+        self.vni = vni
+        self.rd = rd
+        self.desired = desired
+        self.originated = originated
+        self.identity = identity
+        self.interner = interner
+        self.vias = vias
+        self.exports: frozenset[bytes] = frozenset()
+        self.endpoints: dict[str, Endpoint] = {}
+        self.sequence: dict[bytes, int] = {}  # our own MACs
+        self.keys: dict[Destination, dict[bytes, None]] = {}
+        self.dirty: dict[Destination, None] = {}
+        self._local: dict[bytes, dict[str, Endpoint]] = {}  # MAC -> endpoints that have it
+        self._own: set[bytes] = set()  # NLRI keys that we originate
+        self._floods: dict[bytes, tuple[int, bytes]] = {}  # NLRI key -> the flood that it asks for
+
+    def __len__(self) -> int:
+        return len(self.dirty)
+
+    def touch(self, family: Family, key: bytes, path: Path | None) -> None:
+        """Note that the route under this NLRI key changed."""
+        for destination in destinations(key):
+            if path is not None:
+                self.keys.setdefault(destination, {})[key] = None
+            self.dirty[destination] = None
+
+    def touch_all(self) -> None:
+        """Note that every destination is to be worked out again."""
+        self.dirty.update(dict.fromkeys(self.keys))
+        self.dirty.update((("mac", mac), None) for mac in self._local)
+        self.dirty.update((("ip", ip), None) for each in self.endpoints.values() for ip in each.addresses)
+
+    def set_local(self, exports: frozenset[bytes], endpoints: Iterable[Endpoint]) -> None:
+        """Say what the segment has on this node, and with which route targets it is announced."""
+        endpoints = {endpoint.port: endpoint for endpoint in endpoints}
+        if (exports, endpoints) == (self.exports, self.endpoints):
+            return
+        self.touch_all()
+        self.exports, self.endpoints = exports, endpoints
+        self._local = {}
+        for endpoint in endpoints.values():
+            self._local.setdefault(endpoint.mac, {})[endpoint.port] = endpoint
+        self.sequence = {mac: number for mac, number in self.sequence.items() if mac in self._local}
+        self.touch_all()
+        key = multicast_key(self.rd.wire, self.identity.tunnel)
+        if exports and endpoints:
+            path = self._attributes((), self._pmsi()).path(b"")
+            self.vias.own[path] = self.name
+            self._announce(key, Originated(path, (("vxlan", str(self.vni)),)))
+        else:
+            self._take_back(key)
+
+    def close(self) -> None:
+        """Take everything back that this EVI said and wanted."""
+        for key in list(self._own):
+            self._take_back(key)
+        for table in (self.desired.macs, self.desired.floods):
+            table.discard_all([key for key in table.rows if key[0] == self.vni])
+        self.desired.neighbours.discard_all([key for key in self.desired.neighbours.rows if key[0] == self.name])
+
+    def step(self, most: int) -> int:
+        """Work out up to `most` destinations."""
+        dirty = dict(islice(self.dirty.items(), most))
+        for destination in dirty:
+            del self.dirty[destination]
+        for destination in dirty:
+            kind, octets = destination
+            keys = self.keys.get(destination, {})
+            candidates = self.candidates(Family.EVPN, keys)
+            present = dict.fromkeys(candidate.key for candidate in candidates)
+            if present:
+                self.keys[destination] = present
+            else:
+                self.keys.pop(destination, None)
+            usable = [candidate for candidate in candidates if not self.refusal(candidate.path)]
+            remote = [candidate for candidate in usable if candidate.source != LOCAL]
+            if kind == "mac":
+                self._choose_mac(octets, remote)
+            elif kind == "ip":
+                self._choose_neighbour(octets, remote)
+            else:
+                self._choose_flood(octets, remote)
+        return len(dirty)
+
+    def refusal(self, path: Path) -> str:
+        """Tell why a route cannot be used, "" if it can (RFC 8365 section 5.1.3: VXLAN only; absent means VXLAN)."""
+        kinds = encapsulation_types(path.attributes.ext_communities)
+        if kinds and ENCAPSULATION_VXLAN not in kinds:
+            return f"encapsulation {sorted(kinds)} is not VXLAN"
+        segment = self.vias.own.get(path, self.name)
+        if segment != self.name:
+            return f"it is of segment {segment} on this node: two segments of one l2 VPN are not joined here"
+        return ""
+
+    def _choose_mac(self, mac: bytes, remote: list[Candidate]) -> None:
+        winner = newest(remote)
+        local = self._local.get(mac)
+        if local:
+            if mac not in self.sequence:
+                self.sequence[mac] = 0 if winner is None else mobility_of(winner.path)[0] + 1
+            here = self.sequence[mac]
+            there, sticky = (-1, False) if winner is None else mobility_of(winner.path)
+            if winner is None or (not sticky and (-here, self.identity.tunnel) < (-there, _vtep(winner.path))):
+                self._announce_mac(mac, local.values())
+                self.desired.macs.discard((self.vni, mac))
+                return
+        for key in [key for key in self._own if key[0] == 2 and key[14:20] == mac]:
+            self._take_back(key)
+        if winner is None:
+            self.desired.macs.discard((self.vni, mac))
+        else:
+            vni = int.from_bytes(winner.path.extra[10:13], "big")
+            self.desired.macs.put((self.vni, mac), (winner.path.attributes.next_hop, vni))
+
+    def _choose_neighbour(self, address: bytes, remote: list[Candidate]) -> None:
+        winner = newest(remote)
+        mac = None if winner is None else winner.key[14:20]
+        for endpoint in self.endpoints.values():
+            if address in endpoint.addresses:
+                own = mac_key(self.rd.wire, endpoint.mac, address)
+                if winner is None or mac != endpoint.mac or own in self._own:
+                    mac = endpoint.mac
+        if mac is None:
+            self.desired.neighbours.discard((self.name, address))
+        else:
+            self.desired.neighbours.put((self.name, address), mac)
+
+    def _choose_flood(self, key: bytes, remote: list[Candidate]) -> None:
+        for candidate in best(remote)[:1]:
+            pmsi = candidate.path.attributes.pmsi
+            if pmsi is not None and pmsi[1] == INGRESS_REPLICATION:
+                vtep = pmsi[3] if len(pmsi[3]) in (4, 16) else candidate.path.attributes.next_hop
+                self._floods[key] = (self.vni, vtep)
+                self.desired.floods.put((self.vni, vtep), int.from_bytes(pmsi[2], "big"))
+                return
+        gone = self._floods.pop(key, None)
+        if gone is not None and gone not in self._floods.values():
+            self.desired.floods.discard(gone)
+
+    def _announce_mac(self, mac: bytes, endpoints: Iterable[Endpoint]) -> None:
+        number = self.sequence[mac]
+        attributes = self._attributes((mac_mobility(number),) if number else ())
+        path = attributes.path(NO_ESI + self.vni.to_bytes(3, "big"))
+        self.vias.own[path] = self.name
+        wanted: dict[bytes, Originated] = {}
+        for endpoint in endpoints:
+            needs: tuple[ObjectKey, ...] = (("vxlan", str(self.vni)), ("attachment", endpoint.port))
+            for address in (b"", *endpoint.addresses) if self.exports else ():
+                wanted.setdefault(mac_key(self.rd.wire, mac, address), Originated(path, needs))
+        for key in [key for key in self._own if key[0] == 2 and key[14:20] == mac and key not in wanted]:
+            self._take_back(key)
+        for key, originated in wanted.items():
+            self._announce(key, originated)
+
+    def _announce(self, key: bytes, originated: Originated) -> None:
+        self._own.add(key)
+        self.originated.put((Family.EVPN, key), originated)
+
+    def _take_back(self, key: bytes) -> None:
+        self._own.discard(key)
+        self.originated.discard((Family.EVPN, key))
+
+    def _attributes(
+        self, further: tuple[bytes, ...], pmsi: tuple[int, int, bytes, bytes] | None = None
+    ) -> Attributes:
+        return make(
+            self.interner,
+            next_hop=self.identity.tunnel,
+            ext_communities=(*sorted(self.exports), encapsulation(ENCAPSULATION_VXLAN), *further),
+            pmsi=pmsi,
+        )
+
+    def _pmsi(self) -> tuple[int, int, bytes, bytes]:
+        return 0, INGRESS_REPLICATION, self.vni.to_bytes(3, "big"), self.identity.tunnel
+
+
+def mobility_of(path: Path) -> tuple[int, bool]:
+    """Return a MAC route's sequence number and whether it is sticky (RFC 7432 section 7.7); 0 where it says nothing."""
+    found = mobility(path.attributes.ext_communities)
+    return (0, False) if found is None else found
+
+
+def newest(candidates: list[Candidate]) -> Candidate | None:
+    """Return the announcement that holds for a MAC: sticky first, then the highest number, then the best path."""
+    if not candidates:
+        return None
+    sticky = [c for c in candidates if mobility_of(c.path)[1]] or candidates
+    highest = max(mobility_of(c.path)[0] for c in sticky)
+    return best([c for c in sticky if mobility_of(c.path)[0] == highest])[0]
+
+
+def _vtep(path: Path) -> bytes:
+    return path.attributes.next_hop

@@ -1,0 +1,190 @@
+"""What VRFs and EVIs have in common: which routes reach them, and what they say themselves.
+
+    [rib] --by route target--> Instance: destination -> NLRI keys, dirty destinations --best--> [desired]
+    [endpoints] -----------------> Instance: own routes -----------------------------------> [originated]
+
+An instance holds no routes, only which NLRI keys lead to a destination; the paths are read from the RIB when the
+destination is worked out.  A destination is whatever the instance chooses among: a prefix in a VRF, a MAC in an EVI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+
+import attrs
+
+from bgpvpn.desired import Labelled, NextHop, ObjectKey, Via
+from bgpvpn.intent import Bgpvpn
+from speaker.decision import Candidate
+from speaker.path import Path
+from speaker.rib import Interest, Rib, RibReader
+from speaker.table import Table
+from speaker.values import Family, RouteTarget
+
+
+@attrs.frozen
+class NodeIdentity:
+    """What a node puts into its routes."""
+
+    router_id: bytes  # 4 octets
+    tunnel_v4: bytes | None  # address of the node's tunnels
+    tunnel_v6: bytes | None = None
+    gateway_mac: bytes = b"\x00\x00\x5e\x00\x43\x64"
+    vxlan_port: int = 4789
+
+    @property
+    def tunnel(self) -> bytes:
+        """Return the address that routes name as their next hop."""
+        return self.tunnel_v4 or self.tunnel_v6 or b""
+
+
+@attrs.frozen
+class Originated:
+    """A route of our own, and the objects that must be active before it may be announced."""
+
+    path: Path
+    needs: tuple[ObjectKey, ...]
+
+
+OriginatedTable = Table[tuple[Family, bytes], Originated]
+
+
+class Vias:
+    """Next hops and Vias, interned, and which Via each path means."""
+
+    def __init__(self) -> None:
+        self.meaning: dict[Path, Via] = {}  # received paths that can be used
+        self.own: dict[Path, str] = {}  # our own paths -> the segment of this node that they lead into
+        self._vias: dict[tuple[tuple[NextHop, ...], ...], Via] = {}
+        self._new_pes: dict[bytes, None] = {}
+
+    def take_new_pes(self) -> list[bytes]:
+        """Return the PE addresses of Vias made since the last call."""
+        pes = list(self._new_pes)
+        self._new_pes.clear()
+        return pes
+
+    def of(self, tiers: Iterable[Iterable[NextHop]]) -> Via | None:
+        """Return the Via for tiers of next hops; one next hop counts only where it stands first."""
+        seen: set[NextHop] = set()
+        kept: list[tuple[NextHop, ...]] = []
+        for tier in tiers:
+            hops = tuple(dict.fromkeys(hop for hop in tier if hop not in seen))
+            seen.update(hops)
+            if hops:
+                kept.append(hops)
+        if not kept:
+            return None
+        key = tuple(kept)
+        via = self._vias.get(key)
+        if via is None:
+            via = self._vias[key] = Via(key)
+            self._new_pes.update((hop.pe, None) for tier in key for hop in tier if isinstance(hop, Labelled))
+        return via
+
+    def keep(self, vias: Iterable[Via], paths: Container[Path]) -> set[bytes]:
+        """Forget all Vias and paths but these, and what these paths mean; return the PEs still led to."""
+        self.own = {path: segment for path, segment in self.own.items() if path in paths}
+        self.meaning = {path: via for path, via in self.meaning.items() if path in paths}
+        self._vias = {via.tiers: via for via in (*vias, *self.meaning.values())}
+        return {hop.pe for tiers in self._vias for tier in tiers for hop in tier if isinstance(hop, Labelled)}
+
+
+class Instance:
+    """A VRF or an EVI: the importing half."""
+
+    families: frozenset[Family] = frozenset()
+
+    def __init__(self, name: str, rib: Rib, interest: Interest) -> None:
+        self.name = name
+        self.rib = rib
+        self.interest = interest
+
+    def __len__(self) -> int:
+        """Return how many destinations are to be worked out."""
+        raise NotImplementedError
+
+    def __bool__(self) -> bool:
+        return True
+
+    def step(self, most: int) -> int:
+        """Work out up to `most` destinations; return how many there were."""
+        raise NotImplementedError
+
+    def touch(self, family: Family, key: bytes, path: Path | None) -> None:
+        """Note that a route of ours came, went or changed; its destinations are to be worked out again."""
+        raise NotImplementedError
+
+    def touch_all(self) -> None:
+        """Note that every destination is to be worked out again."""
+        raise NotImplementedError
+
+    def candidates(self, family: Family, keys: Iterable[bytes]) -> list[Candidate]:
+        """Return the paths that this instance imports under these keys, from all sources."""
+        found = []
+        for source, table in self.rib.sources(family):
+            for key in keys:
+                path = table.rows.get(key)
+                if path is not None and self in self.interest.of(path.attributes):
+                    origin = self.rib.origin(source)
+                    found.append(Candidate(path, source, key, origin.external, origin.router_id))
+        return found
+
+
+class Importing:
+    """The stage [rib] -> instances, by route target (hot: once for every changed route)."""
+
+    def __init__(self, rib: Rib, interest: Interest) -> None:
+        self.rib = rib
+        self.interest = interest
+        self.reader: RibReader = rib.reader((Family.VPNV4, Family.VPNV6, Family.EVPN))
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def step(self, most: int) -> int:
+        """Tell the instances about up to `most` changed routes; return how many there were."""
+        interest = self.interest
+        done = 0
+        for (family, _), part in self.reader.parts.items():
+            if not part.dirty:
+                continue
+            if done >= most:
+                break
+            dirty = part.take(most - done)
+            done += len(dirty)
+            get = part.table.rows.get
+            for key, seen in dirty.items():
+                path = get(key)
+                if path is not None:
+                    for instance in interest.of(path.attributes):
+                        instance.touch(family, key, path)  # type: ignore[attr-defined]
+                if seen is not None and (path is None or seen.attributes is not path.attributes):
+                    for instance in interest.of(seen.attributes):
+                        instance.touch(family, key, path)  # type: ignore[attr-defined]
+        return done
+
+    def rebuild(self, instances: Sequence[Instance]) -> None:
+        """Offer all routes to instances whose import targets changed, and let them choose anew."""
+        for instance in instances:
+            instance.touch_all()
+        for family, _ in self.reader.parts:
+            wanting = [instance for instance in instances if family in instance.families]
+            if not wanting:
+                continue
+            for _, table in self.rib.sources(family):
+                for key, path in table.rows.items():
+                    importers = self.interest.of(path.attributes)
+                    for instance in wanting:
+                        if instance in importers:
+                            instance.touch(family, key, path)
+
+
+def targets(vpns: Iterable[Bgpvpn], direction: str) -> frozenset[bytes]:
+    """Return the route targets of VPNs, 8 octets each; `direction` is "import" or "export"."""
+    texts = (
+        text
+        for vpn in vpns
+        for text in (*vpn.route_targets, *(vpn.import_targets if direction == "import" else vpn.export_targets))
+    )
+    return frozenset(RouteTarget.parse(text).wire for text in texts)

@@ -1,0 +1,191 @@
+"""Start here: all tables of a node, who writes and who reads each, and the stages between them.
+
+    table                written by            read by
+    intent.*             the API, through Node.write    Segments
+    segments, endpoints  Segments              Instances
+    leases.table         Instances             the store (before anything leaves the node)
+    rib (per source)     AdjRibIn, Announcing  Importing, AdjRibOut
+    originated           Instances, their EVIs Announcing
+    interest.targets     Instances             Memberships, as RT membership routes (RFC 4684)
+    desired.*            Instances, Tunnels    the reconciler
+    status               the reconciler        Announcing, views
+    underlay             the dataplane's watch the reconciler
+
+`step` runs the stages, upstream ones first, until nothing is dirty or the share of work is done; it is synchronous,
+knows no clock but its arguments, and gives the same end for every order of inputs.
+"""
+
+from __future__ import annotations
+
+
+
+import attrs
+
+from bgpvpn.allocate import Leases
+from bgpvpn.announcing import Announcing
+from bgpvpn.desired import Desired, ObjectKey, Status, Tunnel
+from bgpvpn.instance import Importing, NodeIdentity, OriginatedTable, Vias
+from bgpvpn.instances import Instances
+from bgpvpn.intent import Intent
+from bgpvpn.segment import Segments
+from speaker.decision import LOCAL
+from speaker.rib import Interest, Rib
+from speaker.table import Table
+from speaker.values import Family
+from speaker.wire.attribute import Interner, make
+
+TUNNEL_SWEEP_S = 60.0
+
+
+@attrs.frozen
+class NodeSettings:
+    """What is fixed while the node runs."""
+
+    identity: NodeIdentity
+    local_as: int
+    underlay_prefixes: tuple[tuple[bytes, int], ...] = ()  # where PEs may be: (address, prefix length); empty: anywhere
+
+
+class Memberships:
+    """The stage [interest.targets] -> RT membership routes of our own (RFC 4684 section 4)."""
+
+    def __init__(self, interest: Interest, rib: Rib, settings: NodeSettings, interner: Interner) -> None:
+        self._reader = interest.targets.reader()
+        self._table = rib.table(Family.RTC, LOCAL)
+        self._origin = settings.local_as.to_bytes(4, "big")
+        self._path = make(interner, next_hop=settings.identity.tunnel).path(b"")
+        self.grown = False  # targets were added since somebody looked
+        self.shrunk = False
+
+    def step(self) -> int:
+        """Bring the routes up to the targets; return how many changed."""
+        dirty = self._reader.take()
+        for target in dirty:
+            key = self._origin + target + b"\x60"
+            if target in self._reader.table:
+                self.grown |= self._table.put(key, self._path)
+            else:
+                self.shrunk |= self._table.discard(key)
+        return len(dirty)
+
+
+class Tunnels:
+    """The stage from next hops to tunnels: one for each PE that a kept route leads to, and one to receive from all."""
+
+    def __init__(self, settings: NodeSettings, instances: Instances, vias: Vias, rib: Rib, desired: Desired) -> None:
+        self.identity = settings.identity
+        self.instances = instances
+        self.vias = vias
+        self.rib = rib
+        self.desired = desired
+        self._swept = 0.0
+        self._made: set[ObjectKey] = set()
+
+    def step(self, now: float) -> int:
+        """Add what is missing; once a minute, take away what nothing leads to any more."""
+        pes = self.vias.take_new_pes()
+        wanted = [tunnel for pe in pes if (tunnel := self._tunnel(pe)) is not None]
+        if self.instances.vrfs:
+            for local in (self.identity.tunnel_v4, self.identity.tunnel_v6):
+                if local is not None:
+                    wanted.append(Tunnel(local, bytes(len(local))))
+        for tunnel in wanted:
+            self._made.add(tunnel.key)
+            self.desired.objects.put(tunnel.key, tunnel)
+        if now - self._swept >= TUNNEL_SWEEP_S or (self._made and not self.instances.vrfs):
+            self._swept = now
+            self._sweep()
+        return len(pes)
+
+    def _tunnel(self, pe: bytes) -> Tunnel | None:
+        local = self.identity.tunnel_v4 if len(pe) == 4 else self.identity.tunnel_v6
+        return None if local is None else Tunnel(local, pe)
+
+    def _sweep(self) -> None:
+        used = {id(via): via for table in self.desired.routes.values() for via in table.rows.values()}
+        paths = {path for table in self.rib.tables.values() for path in table.rows.values()}
+        paths.update(originated.path for originated in self.instances.originated.rows.values())
+        kept = {("tunnel", pe.hex()) for pe in self.vias.keep(used.values(), paths)}
+        if self.instances.vrfs:
+            kept |= {("tunnel", bytes(4).hex()), ("tunnel", bytes(16).hex())}
+        else:
+            kept = set()
+        for key in self._made - kept:
+            self.desired.objects.discard(key)
+        self._made &= kept
+
+
+class Node:
+    """The pure middle: from intent and heard routes to desired state and told routes."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        intent: Intent,
+        leases: Leases,
+        status: Table[ObjectKey, Status],
+        desired: Desired,
+        interner: Interner,
+    ) -> None:
+        self.settings = settings
+        self.intent = intent
+        self.leases = leases
+        self.status = status
+        self.desired = desired
+        self.interner = interner
+        self.rib = Rib()
+        self.interest = Interest()
+        self.vias = Vias()
+        self.originated: OriginatedTable = Table()
+        self.segments = Segments(intent)
+        self.importing = Importing(self.rib, self.interest)
+        self.instances = Instances(
+            segments=self.segments.segments,
+            endpoints=self.segments.endpoints,
+            leases=leases,
+            rib=self.rib,
+            interest=self.interest,
+            importing=self.importing,
+            desired=desired,
+            originated=self.originated,
+            identity=settings.identity,
+            interner=interner,
+            vias=self.vias,
+            usable=self.refusal,
+        )
+        self.announcing = Announcing(self.originated, status, self.rib)
+        self.memberships = Memberships(self.interest, self.rib, settings, interner)
+        self.tunnels = Tunnels(settings, self.instances, self.vias, self.rib, desired)
+
+    def step(self, now: float, wall: float, most: int = 2000) -> int:
+        """Run every stage once, with at most about `most` routes each; 0 when the node is settled."""
+        done = self.segments.step()
+        done += self.instances.step(wall)
+        done += self.memberships.step()
+        done += self.importing.step(most)
+        for instance in self.instances:
+            if len(instance):
+                done += instance.step(most)
+        done += self.tunnels.step(now)
+        done += self.announcing.step()
+        return done
+
+    def refusal(self, pe: bytes) -> str:
+        """Say why no tunnel may lead to a PE address, "" if one may."""
+        identity = self.settings.identity
+        if (identity.tunnel_v4 if len(pe) == 4 else identity.tunnel_v6) is None:
+            return f"this node has no IPv{4 if len(pe) == 4 else 6} tunnel address"
+        if not any(pe):
+            return "the next hop is all zero"
+        prefixes = self.settings.underlay_prefixes
+        if prefixes and not any(_inside(pe, address, length) for address, length in prefixes):
+            return "the next hop is outside the configured underlay prefixes"
+        return ""
+
+
+def _inside(address: bytes, network: bytes, length: int) -> bool:
+    shift = len(address) * 8 - length
+    return (
+        len(address) == len(network)
+        and int.from_bytes(address, "big") >> shift == int.from_bytes(network, "big") >> shift
+    )

@@ -1,0 +1,134 @@
+"""The embedded speaker: one Neighbour for each configured peer, between its sessions and the tables.
+
+    session --Routes--> Neighbour.adj_rib_in  --> [rib]
+    session <--octets-- Neighbour.adj_rib_out <-- [rib, local]
+
+The engine also answers the question that everything destructive waits for: has every peer said all that it
+knows (`synced`)?  Until then absence proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from speaker.adj_rib_in import AdjRibIn, Own
+from speaker.adj_rib_out import AdjRibOut
+from speaker.rib import Interest, Rib
+from speaker.session import Negotiated
+from speaker.values import Family
+from speaker.wire.attribute import Interner
+from speaker.wire.update import Update
+
+
+class Neighbour:
+    """What one peer's sessions read and write; lives as long as the peer is configured."""
+
+    def __init__(self, name: str, rib: Rib, interest: Interest, own: Own, interner: Interner, released: bool) -> None:
+        self.name = name
+        self.adj_rib_in = AdjRibIn(name, rib, interest, own)
+        self.adj_rib_out = AdjRibOut(name, rib, interner)
+        self.adj_rib_out.released = released
+        self.negotiated: Negotiated | None = None
+        self.up_since: float | None = None
+        self._now = 0.0
+
+    def up(self, negotiated: Negotiated, now: float) -> None:
+        """A session is established."""
+        self._now = now
+        self.negotiated = negotiated
+        self.up_since = now
+        self.adj_rib_in.up(negotiated, now)
+        self.adj_rib_out.up(negotiated, now)
+
+    def update(self, update: Update, now: float) -> None:
+        """An UPDATE came (hot)."""
+        self._now = now
+        self.adj_rib_in.update(update, now)
+        if update.end_of_rib is Family.RTC:
+            self.adj_rib_out.members_synced()
+
+    def refresh(self, family: Family, now: float) -> None:
+        """The peer asks for our routes again."""
+        self._now = now
+        self.adj_rib_out.refresh(family)
+
+    def down(self, negotiated: Negotiated, graceful: bool, now: float) -> None:
+        """The session is lost."""
+        self._now = now
+        self.negotiated = self.up_since = None
+        self.adj_rib_in.down(negotiated, graceful, now)
+        self.adj_rib_out.down()
+
+    def output(self, budget: int) -> bytes:
+        """Return the next whole messages for the peer, about `budget` octets."""
+        return self.adj_rib_out.output(budget, self._now)
+
+    def tick(self, now: float) -> None:
+        """Let timers run: stale routes, waiting for memberships."""
+        self._now = now
+        self.adj_rib_in.tick(now)
+
+    def deadline(self) -> float | None:
+        """Return when `tick` is wanted next."""
+        times = [time for time in (self.adj_rib_in.stale_until, self.adj_rib_out.deadline()) if time is not None]
+        return min(times, default=None)
+
+    @property
+    def synced(self) -> bool:
+        """Whether the peer has said all that it knows: End-of-RIB for every family that tells of destinations."""
+        if self.negotiated is None:
+            return False
+        return self.negotiated.families - {Family.RTC} <= self.adj_rib_in.synced
+
+
+class Engine:
+    """All neighbours."""
+
+    def __init__(self, rib: Rib, interest: Interest, own: Own, interner: Interner) -> None:
+        self.rib = rib
+        self.interest = interest
+        self.own = own
+        self.interner = interner
+        self.neighbours: dict[str, Neighbour] = {}
+        self.released = False
+
+    def add(self, name: str) -> Neighbour:
+        """Make the neighbour for a new peer."""
+        neighbour = Neighbour(name, self.rib, self.interest, self.own, self.interner, self.released)
+        self.neighbours[name] = neighbour
+        return neighbour
+
+    def remove(self, name: str) -> None:
+        """Forget a peer, with all that it told."""
+        neighbour = self.neighbours.pop(name, None)
+        if neighbour is not None:
+            neighbour.adj_rib_in.forget()
+            neighbour.adj_rib_out.down()
+
+    def release(self) -> None:
+        """The node has said all that it knew when it started: End-of-RIB may go out (RFC 4724 section 4.1)."""
+        self.released = True
+        for neighbour in self.neighbours.values():
+            neighbour.adj_rib_out.released = True
+
+    def targets_changed(self, grown: bool, shrunk: bool) -> None:
+        """Follow a change of what is imported: ask for what is wanted now, drop what is not."""
+        for neighbour in self.neighbours.values():
+            if grown:
+                neighbour.adj_rib_out.ask_again()
+            if shrunk:
+                neighbour.adj_rib_in.prune()
+
+    def synced(self, names: Iterable[str]) -> bool:
+        """Tell whether all these peers have said all that they know."""
+        return all(name in self.neighbours and self.neighbours[name].synced for name in names)
+
+    def tick(self, now: float) -> None:
+        """Let the timers of all neighbours run."""
+        for neighbour in self.neighbours.values():
+            neighbour.tick(now)
+
+    def deadline(self) -> float | None:
+        """Return when `tick` is wanted next."""
+        times = [time for each in self.neighbours.values() if (time := each.deadline()) is not None]
+        return min(times, default=None)

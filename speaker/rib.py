@@ -1,0 +1,139 @@
+"""All paths that the node knows, by family and source, and who is interested in which route target.
+
+    [ (VPNv4, "local") ]  [ (VPNv4, "192.0.2.9") ]  [ (EVPN, "192.0.2.9") ] ...      one Table each
+
+A table holds NLRI key -> Path (see speaker.path).  A RibReader reads all tables of a family set at once,
+those that come later included.
+
+Interest answers which importers (VPN instances) want a route.  That depends on the route targets alone, so
+it is worked out once per attribute block (RFC 4364 section 4.3.1) and kept in the block until
+any importer changes its targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import attrs
+
+from speaker.path import Attributes, Path
+from speaker.table import Reader, Table
+from speaker.values import Family
+
+Source = str
+RibTable = Table[bytes, Path]
+
+
+class RibReader:
+    """One stage's view of many tables of the RIB."""
+
+    def __init__(self, families: frozenset[Family], source: Source | None) -> None:
+        self.families = families
+        self.source = source  # None: all
+        self.parts: dict[tuple[Family, Source], Reader[bytes, Path]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts.values())
+
+
+@attrs.frozen
+class Origin:
+    """What the decision needs to know of a source (RFC 4271 section 9.1.2.2)."""
+
+    external: bool = False  # an eBGP peer
+    router_id: bytes = b"\0\0\0\0"
+
+
+NOBODY = Origin()
+
+
+class Rib:
+    """The tables of all sources and families."""
+
+    def __init__(self) -> None:
+        self.tables: dict[tuple[Family, Source], RibTable] = {}
+        self.origins: dict[Source, Origin] = {}  # written when a session comes up
+        self._readers: list[RibReader] = []
+
+    def table(self, family: Family, source: Source) -> RibTable:
+        """Return the table of one source, made at the first asking."""
+        table = self.tables.get((family, source))
+        if table is None:
+            table = self.tables[(family, source)] = Table()
+            for reader in self._readers:
+                self._open(reader, family, source)
+        return table
+
+    def sources(self, family: Family) -> list[tuple[Source, RibTable]]:
+        """Return the tables of a family, by source."""
+        return [(source, table) for (its, source), table in self.tables.items() if its is family]
+
+    def origin(self, source: Source) -> Origin:
+        """Return what is known of a source; our own routes come from nobody."""
+        return self.origins.get(source, NOBODY)
+
+    def reader(self, families: Iterable[Family], source: Source | None = None) -> RibReader:
+        """Open a reader on the tables of these families, of one source or of all."""
+        reader = RibReader(frozenset(families), source)
+        self._readers.append(reader)
+        for family, name in self.tables:
+            self._open(reader, family, name)
+        return reader
+
+    def close(self, reader: RibReader) -> None:
+        """Forget a reader."""
+        self._readers.remove(reader)
+        for part in reader.parts.values():
+            part.close()
+
+    def _open(self, reader: RibReader, family: Family, source: Source) -> None:
+        if family in reader.families and reader.source in (None, source):
+            reader.parts[(family, source)] = self.tables[(family, source)].reader()
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self.tables.values())
+
+
+class Importer(Protocol):
+    """Who takes routes by route target: a VPN instance."""
+
+    families: frozenset[Family]
+
+
+class Interest:
+    """Which route targets are imported, and by whom."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.targets: Table[bytes, bool] = Table()  # every route target that anybody imports (RFC 4684 reads it)
+        self._of: dict[Importer, frozenset[bytes]] = {}
+        self._by_target: dict[bytes, list[Importer]] = {}
+
+    def set(self, importer: Importer, targets: frozenset[bytes]) -> bool:
+        """Say what an importer wants now, an empty set takes it out; True if that changed it."""
+        if self._of.get(importer, frozenset()) == targets:
+            return False
+        if targets:
+            self._of[importer] = targets
+        else:
+            self._of.pop(importer, None)
+        by_target: dict[bytes, list[Importer]] = {}
+        for each, wanted in self._of.items():
+            for target in wanted:
+                by_target.setdefault(target, []).append(each)
+        self._by_target = by_target
+        self.version += 1
+        self.targets.sync(dict.fromkeys(by_target, True))
+        return True
+
+    def of(self, attributes: Attributes) -> tuple[object, ...]:
+        """Return who imports routes with these attributes (hot: a look at the block, nothing else)."""
+        if attributes.imports_version != self.version:
+            found: dict[Importer, None] = {}
+            for target in attributes.route_targets:
+                for importer in self._by_target.get(target, ()):
+                    found[importer] = None
+            attributes.importers = tuple(found)
+            attributes.imports_version = self.version
+        return attributes.importers

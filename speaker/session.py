@@ -1,0 +1,513 @@
+"""One TCP connection to a BGP neighbour: from OPEN to the end, as a state machine without a socket.
+
+Octets and the time go in, actions come out; whoever owns the socket carries them out in order.
+
+                  connected: send OPEN, hold timer 240 s
+                                  |
+                                  v
+                             [open-sent] --------- anything but OPEN: 5/1 ---------+
+                                  | OPEN: checked, families agreed,                |
+                                  | send KEEPALIVE, hold timer as agreed           |
+                                  v                                                |
+                           [open-confirm] -------- anything but KEEPALIVE: 5/2 ----+
+                                  | KEEPALIVE: Up                                  |
+                                  v                                                v
+        +----- UPDATE ---> [established] --------- OPEN: 5/3 -----------------> [closed]
+        +-- Routes -------+       |                                                ^
+                                  +-- hold timer (every state): 4/0 ---------------+
+                                      malformed: 1/x, 2/x, 3/x; NOTIFICATION; TCP loss; close()
+
+The machine has no Idle, Connect and Active: a Session is made for a connection that exists, and what
+happens before and between connections is the business of `speaker.peer`.
+
+RFC 4271 section 8 from OpenSent on; RFC 4760 section 8 and RFC 5492 (what is agreed), RFC 6793 (4-octet
+AS numbers), RFC 2918 (route refresh), RFC 4724 section 3 (what is said of graceful restart), RFC 6608 (5/1 to
+5/3), RFC 7606 (by the codec), RFC 9003 (text of an administrative shutdown).
+
+Deviations: KEEPALIVEs go out every third of the hold time whether or not UPDATEs were sent, and every whole
+message restarts the hold timer, not only KEEPALIVE and UPDATE: both are simpler and no peer can tell.  With a hold time
+of 0 agreed, open-confirm is still left after 240 s, so that a silent peer never holds a connection for ever.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Literal, TypeVar
+
+import attrs
+
+from speaker.errors import DisableFamily, SessionReset
+from speaker.values import Family
+from speaker.wire.attribute import Interner
+from speaker.wire.capability import (
+    Capability,
+    FourOctetAs,
+    Fqdn,
+    GracefulRestart,
+    Multiprotocol,
+    RouteRefreshCapability,
+)
+from speaker.wire.message import KEEPALIVE, Notification, Open, RouteRefresh, split
+from speaker.wire.update import Update, UpdateDecoder
+
+C = TypeVar("C")
+
+State = Literal["connect", "open-sent", "open-confirm", "established", "closed"]
+
+OPEN_HOLD_S = 240.0
+"""The hold time before one is agreed (RFC 4271 section 8.2.2: "a large value", 4 minutes)."""
+
+AS_TRANS = 23456
+
+
+class Kind(IntEnum):
+    """The message types (RFC 4271 section 4.1, RFC 2918)."""
+
+    OPEN = 1
+    UPDATE = 2
+    NOTIFICATION = 3
+    KEEPALIVE = 4
+    ROUTE_REFRESH = 5
+
+
+MESSAGE_LIMIT = 4096
+
+TEXT_LIMIT = 200
+"""Characters of a peer's text that are shown."""
+
+WITH_COMMUNICATION = ((6, 2), (6, 4))
+"""NOTIFICATIONs that carry a text for people (RFC 9003)."""
+
+ERRORS: dict[int, tuple[str, dict[int, str]]] = {
+    1: (
+        "message header error",
+        {1: "connection not synchronized", 2: "bad message length", 3: "bad message type"},
+    ),
+    2: (
+        "OPEN message error",
+        {
+            1: "unsupported version number",
+            2: "bad peer AS",
+            3: "bad BGP identifier",
+            4: "unsupported optional parameter",
+            6: "unacceptable hold time",
+            7: "unsupported capability",
+        },
+    ),
+    3: (
+        "UPDATE message error",
+        {
+            1: "malformed attribute list",
+            2: "unrecognized well-known attribute",
+            3: "missing well-known attribute",
+            4: "attribute flags error",
+            5: "attribute length error",
+            6: "invalid ORIGIN attribute",
+            8: "invalid NEXT_HOP attribute",
+            9: "optional attribute error",
+            10: "invalid network field",
+            11: "malformed AS_PATH",
+        },
+    ),
+    4: ("hold timer expired", {}),
+    5: (
+        "finite state machine error",
+        {
+            1: "unexpected message in OpenSent",
+            2: "unexpected message in OpenConfirm",
+            3: "unexpected message in Established",
+        },
+    ),
+    6: (
+        "Cease",
+        {
+            1: "maximum number of prefixes reached",
+            2: "administrative shutdown",
+            3: "peer de-configured",
+            4: "administrative reset",
+            5: "connection rejected",
+            6: "other configuration change",
+            7: "connection collision resolution",
+            8: "out of resources",
+            9: "hard reset",
+            10: "BFD down",
+        },
+    ),
+    7: ("ROUTE-REFRESH message error", {1: "invalid message length"}),
+    8: ("send hold timer expired", {}),
+}
+"""NOTIFICATION codes and subcodes of the IANA registry "BGP Error (Notification) Codes"."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What is configured of one neighbour, as far as its sessions need it; ValueError if it cannot be."""
+
+    local_as: int
+    remote_as: int
+    router_id: bytes  # 4 octets, ours
+    families: tuple[Family, ...]
+    hold_time_s: int = 90  # 0, or 3 and more
+    restart_time_s: int = 0  # how long the peer shall keep our routes (RFC 4724); 0: no graceful restart
+    passive: bool = False  # never connect, only accept
+    host_name: str = ""  # told to the peer if not empty
+
+    def __attrs_post_init__(self) -> None:
+        for name, value in (("local_as", self.local_as), ("remote_as", self.remote_as)):
+            if not 1 <= value < 1 << 32:
+                raise ValueError(f"{name} {value} is not an AS number")
+        if len(self.router_id) != 4 or self.router_id == bytes(4):
+            raise ValueError(f"router_id {self.router_id.hex() or 'empty'} is not 4 octets, or zero")
+        if self.hold_time_s not in (0, *range(3, 65536)):
+            raise ValueError(f"hold_time_s {self.hold_time_s} is neither 0 nor 3 to 65535")
+        if not 0 <= self.restart_time_s < 4096:
+            raise ValueError(f"restart_time_s {self.restart_time_s} is not 0 to 4095")
+        if not self.families or len(set(self.families)) != len(self.families):
+            raise ValueError(f"families {[family.text for family in self.families]} are none, or not distinct")
+
+    @property
+    def ibgp(self) -> bool:
+        """Whether the neighbour is in our own AS."""
+        return self.local_as == self.remote_as
+
+
+@attrs.frozen(kw_only=True)
+class Negotiated:
+    """What both ends of a session agreed on, and what the peer said of itself."""
+
+    families: frozenset[Family]
+    as4: bool  # 4-octet AS numbers in UPDATEs (RFC 6793)
+    ibgp: bool
+    hold_s: int  # 0: no hold timer and no KEEPALIVEs
+    keepalive_s: float
+    local_as: int
+    remote_as: int
+    remote_router_id: bytes
+    remote_hold_s: int
+    route_refresh: bool  # the peer takes ROUTE-REFRESH
+    graceful: GracefulRestart | None  # None unless both speak it
+    message_limit: int = MESSAGE_LIMIT
+    remote_host_name: str = ""  # as sent, escaped
+
+
+@attrs.frozen
+class Send:
+    """Send these octets: whole messages."""
+
+    octets: bytes
+
+
+@attrs.frozen
+class Opened:
+    """The peer's OPEN is acceptable: the moment to resolve a collision (RFC 4271 section 6.8)."""
+
+    router_id: bytes
+
+
+@attrs.frozen
+class Up:
+    """The session is established; routes may flow."""
+
+    negotiated: Negotiated
+
+
+@attrs.frozen
+class Routes:
+    """An UPDATE came."""
+
+    update: Update
+
+
+@attrs.frozen
+class Refresh:
+    """The peer wants to hear all routes of a family again (RFC 2918)."""
+
+    family: Family
+
+
+@attrs.frozen
+class Disabled:
+    """A family is not used any more in this session; the routes heard of it go (RFC 4760 section 7)."""
+
+    family: Family
+    reason: str
+
+
+@attrs.frozen
+class Down:
+    """The session has ended, in whatever state it was; at most one of `sent` and `received` is there."""
+
+    reason: str  # for people: one line, nothing of the peer's unescaped
+    sent: Notification | None = None
+    received: Notification | None = None
+
+
+@attrs.frozen
+class Close:
+    """Flush what is to be sent, shut down the sending side, drain for at most a second, close."""
+
+
+Action = Send | Opened | Up | Routes | Refresh | Disabled | Down | Close
+
+
+class Session:
+    """The state machine of one connection.
+
+    `restarting` and `forwarding` are what our OPEN says of us: that we come from a restart, and for which
+    families packets went on being forwarded meanwhile.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        interner: Interner,
+        *,
+        restarting: bool = False,
+        forwarding: frozenset[Family] = frozenset(),
+    ) -> None:
+        self.settings = settings
+        self.interner = interner
+        self.restarting = restarting
+        self.forwarding = forwarding
+        self.state: State = "connect"
+        self.negotiated: Negotiated | None = None  # from open-confirm on
+        self.messages_in = 0
+        self.messages_out = 0
+        self._buffer = b""
+        self._decoder: UpdateDecoder | None = None  # from open-confirm on
+        self._disabled: set[Family] = set()
+        self._hold_s: float = OPEN_HOLD_S
+        self._hold_at: float | None = None
+        self._keepalive_at: float | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended."""
+        return self.state == "closed"
+
+    def connected(self, now: float) -> list[Action]:
+        """The connection exists: introduce ourselves."""
+        assert self.state == "connect", self.state
+        self.state = "open-sent"
+        self._hold_at = now + OPEN_HOLD_S
+        return [self._send(self._open().encode())]
+
+    def received(self, data: bytes, now: float) -> list[Action]:
+        """Take octets in, however they are cut (hot: once per read)."""
+        if self.closed:
+            return []
+        buffer = self._buffer + data if self._buffer else data
+        actions: list[Action] = []
+        try:
+            # A broken header is raised when it is the first: what came before it counts.
+            while True:
+                messages, used = split(buffer)
+                self._buffer = buffer = buffer[used:]
+                if not messages:
+                    break
+                self.messages_in += len(messages)
+                for kind, body in messages:
+                    self._message(kind, body, actions, now)
+                    if self.closed:
+                        return actions
+                if self._hold_s:
+                    self._hold_at = now + self._hold_s
+        except SessionReset as error:
+            notification = Notification(error.code, error.subcode, error.data)
+            self._end(f"{escape(error.reason)}; sent {describe(notification)}", actions, sent=notification)
+        return actions
+
+    def tick(self, now: float) -> list[Action]:
+        """Do what the time asks for: a KEEPALIVE, or the end of a silent peer."""
+        if self._hold_at is not None and now >= self._hold_at:
+            return self.close(4, 0, now, "hold timer expired")
+        if self._keepalive_at is not None and now >= self._keepalive_at and self.negotiated is not None:
+            self._keepalive_at = now + self.negotiated.keepalive_s
+            return [self._send(KEEPALIVE)]
+        return []
+
+    def deadline(self) -> float | None:
+        """Return when `tick` is wanted next; None: never."""
+        if self._hold_at is None or self._keepalive_at is None:
+            return self._hold_at if self._keepalive_at is None else self._keepalive_at
+        return min(self._hold_at, self._keepalive_at)
+
+    def close(self, code: int, subcode: int, now: float, text: str = "") -> list[Action]:
+        """End the session with a NOTIFICATION.
+
+        `text` is told to the peer where there is room for it (RFC 9003), and is the reason otherwise.
+        """
+        actions: list[Action] = []
+        if self.closed:
+            return actions
+        spoken = (code, subcode) in WITH_COMMUNICATION
+        notification = Notification(code, subcode, _communication(text) if spoken else b"")
+        reason = f"sent {describe(notification)}" if spoken or not text else text
+        self._end(reason, actions, sent=notification)
+        return actions
+
+    def abandon(self, reason: str, now: float) -> list[Action]:
+        """End the session without a word, so that the peer may keep our routes (RFC 4724 section 4.2)."""
+        actions: list[Action] = []
+        if not self.closed:
+            self._end(reason, actions)
+        return actions
+
+    def lost(self, reason: str, now: float) -> list[Action]:
+        """The connection is gone."""
+        return self.abandon(reason, now)
+
+    def _message(self, kind: int, body: bytes, actions: list[Action], now: float) -> None:
+        """Act on one message (hot: UPDATE in established)."""
+        if kind == Kind.UPDATE and self._decoder is not None and self.state == "established":
+            try:
+                actions.append(Routes(self._decoder.decode(body)))
+            except DisableFamily as error:
+                self._disable(error, actions)
+            return
+        match self.state, kind:
+            case _, Kind.NOTIFICATION:
+                notification = Notification.decode(body)
+                self._end(f"the peer sent {describe(notification)}", actions, received=notification)
+            case "open-sent", Kind.OPEN:
+                self._opened(Open.decode(body), actions, now)
+            case "open-confirm", Kind.KEEPALIVE:
+                assert self.negotiated is not None
+                self.state = "established"
+                self._hold_s = self.negotiated.hold_s
+                if not self._hold_s:
+                    self._hold_at = None
+                actions.append(Up(self.negotiated))
+            case "established", Kind.KEEPALIVE:
+                pass
+            case "established", Kind.ROUTE_REFRESH:
+                refresh = RouteRefresh.decode(body)
+                if self.negotiated is not None and refresh.family in self.negotiated.families:
+                    actions.append(Refresh(refresh.family))
+            case _:
+                subcode = {"open-sent": 1, "open-confirm": 2, "established": 3}[self.state]
+                raise SessionReset(5, subcode, f"message of type {kind} in {self.state}", bytes((kind,)))
+
+    def _open(self) -> Open:
+        settings = self.settings
+        told: list[Capability] = [Multiprotocol(family) for family in settings.families]
+        told += [RouteRefreshCapability(), FourOctetAs(settings.local_as)]
+        if settings.restart_time_s:
+            forwarding = {family: family in self.forwarding for family in settings.families}
+            told.append(GracefulRestart(self.restarting, settings.restart_time_s, forwarding))
+        if settings.host_name:
+            told.append(Fqdn(settings.host_name, ""))
+        as2 = settings.local_as if settings.local_as < 1 << 16 else AS_TRANS
+        return Open(as2, settings.hold_time_s, settings.router_id, tuple(told))
+
+    def _opened(self, opened: Open, actions: list[Action], now: float) -> None:
+        """Check what the codec cannot know of an OPEN (RFC 4271 section 6.2), and agree."""
+        settings = self.settings
+        as4 = _first(opened.capabilities, FourOctetAs)
+        remote_as = opened.my_as if as4 is None else as4.asn
+        if remote_as != settings.remote_as:
+            raise SessionReset(2, 2, f"the peer's AS is {remote_as}, not {settings.remote_as}")
+        if settings.ibgp and opened.router_id == settings.router_id:
+            raise SessionReset(
+                2, 3, f"the peer has our own BGP identifier {_dotted(opened.router_id)}", opened.router_id
+            )
+        families = self._common_families(opened)
+        graceful = _first(opened.capabilities, GracefulRestart) if settings.restart_time_s else None
+        host = _first(opened.capabilities, Fqdn)
+        hold_s = min(settings.hold_time_s, opened.hold_s)
+        self.negotiated = Negotiated(
+            families=families,
+            as4=as4 is not None,
+            ibgp=settings.ibgp,
+            hold_s=hold_s,
+            keepalive_s=hold_s / 3,
+            local_as=settings.local_as,
+            remote_as=remote_as,
+            remote_router_id=opened.router_id,
+            remote_hold_s=opened.hold_s,
+            route_refresh=_first(opened.capabilities, RouteRefreshCapability) is not None,
+            graceful=graceful,
+            remote_host_name="" if host is None else escape(host.host),
+        )
+        self._decoder = UpdateDecoder(self.interner, ibgp=settings.ibgp, as4=as4 is not None, families=families)
+        self.state = "open-confirm"
+        if hold_s:
+            self._hold_s = hold_s
+            self._keepalive_at = now + hold_s / 3
+        actions.append(Opened(opened.router_id))
+        actions.append(self._send(KEEPALIVE))
+
+    def _common_families(self, opened: Open) -> frozenset[Family]:
+        theirs = {each.family for each in opened.capabilities if isinstance(each, Multiprotocol)}
+        if not theirs:
+            theirs = {Family.IPV4}  # RFC 4760 section 8: without the capability, IPv4 unicast it is
+        families = theirs.intersection(self.settings.families)
+        if not families:
+            ours = ",".join(family.text for family in self.settings.families)
+            data = b"".join(Multiprotocol(family).encode() for family in self.settings.families)
+            raise SessionReset(2, 7, f"no family in common; ours: {ours}", data)
+        return frozenset(families)
+
+    def _disable(self, error: DisableFamily, actions: list[Action]) -> None:
+        assert self.negotiated is not None
+        self._disabled.add(error.family)
+        self._decoder = UpdateDecoder(
+            self.interner,
+            ibgp=self.negotiated.ibgp,
+            as4=self.negotiated.as4,
+            families=self.negotiated.families - self._disabled,
+        )
+        actions.append(Disabled(error.family, escape(error.reason)))
+
+    def _end(
+        self,
+        reason: str,
+        actions: list[Action],
+        *,
+        sent: Notification | None = None,
+        received: Notification | None = None,
+    ) -> None:
+        self.state = "closed"
+        self._buffer = b""
+        self._hold_at = self._keepalive_at = None
+        if sent is not None:
+            actions.append(self._send(sent.encode()))
+        actions.append(Close())
+        actions.append(Down(reason, sent, received))
+
+    def _send(self, octets: bytes) -> Send:
+        self.messages_out += 1
+        return Send(octets)
+
+
+def _first(told: tuple[Capability, ...], kind: type[C]) -> C | None:
+    return next((each for each in told if isinstance(each, kind)), None)
+
+
+def _dotted(address: bytes) -> str:
+    return ".".join(map(str, address))
+
+
+def escape(text: str, limit: int = TEXT_LIMIT) -> str:
+    """Make a peer's text fit for a log line or a terminal: bounded, printable, the rest as backslash escapes."""
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def describe(notification: Notification) -> str:
+    """Say what a NOTIFICATION means, with the text of an administrative shutdown (RFC 9003), escaped."""
+    code, subcode, data = notification.code, notification.subcode, notification.data
+    error, subcodes = ERRORS.get(code, ("error", {}))
+    name = f"{error}, {subcodes[subcode]}" if subcode in subcodes else error
+    told = f"{name} ({code}/{subcode})"
+    if (code, subcode) in WITH_COMMUNICATION and data:
+        text = data[1 : 1 + data[0]].decode("utf-8", "backslashreplace")
+        return f"{told}: {escape(text)!r}"
+    return f"{told} {data[:32].hex()}".rstrip()
+
+
+def _communication(text: str) -> bytes:
+    # Cut at 255 octets, and not within a character.
+    octets = text.encode()[:255].decode("utf-8", "ignore").encode()
+    return bytes((len(octets),)) + octets if octets else b""

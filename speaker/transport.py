@@ -1,0 +1,562 @@
+"""TCP under the peers: listening, connecting, reading, writing, closing (rim).
+
+    socket --octets--> Peer.received --actions--> out buffer --octets--> socket
+                           |                          ^
+                           v                          | while it holds less than 256 KiB
+                      pump(), soon                Peer.output
+
+All of it are callbacks of one asyncio loop on non-blocking sockets; there are no tasks and no queues.
+
+- Reads take up to 256 KiB, hand them to the peer and ask for `pump`, once a turn of the loop.  While `busy` says that
+  the node has a backlog, nothing is read (TCP slows the peers down) and `pump` runs every turn.
+- A peer's routes are pulled only while its out buffer is below 256 KiB and 64 KiB at a time, so a peer that does not
+  read costs bounded memory, and a KEEPALIVE waits behind no more than that.
+- When a peer seems silent, what the kernel holds of it is read first: a node that was stopped or busy does not take
+  its own deafness for the peer's silence.
+- A peer that takes nothing for twice the hold time is given up (8/0).  RFC 9687 recommends at least 8 minutes; for a
+  PE, whose routes must follow the ports, that is too long.
+
+A connection ends by writing what is left, shutting down the sending side, and reading and dropping for at most a
+second: a close with unread input makes the kernel send RST, and the peer may never see the NOTIFICATION.
+
+MD5, TTL and the like: `speaker.sockets`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import attrs
+
+from speaker.peer import (
+    CEASE,
+    CONFIGURATION_CHANGE,
+    PEER_DECONFIGURED,
+    Action,
+    Cancel,
+    Close,
+    Connect,
+    Connection,
+    Peer,
+    Report,
+    Send,
+)
+from speaker.session import Settings
+from speaker.sockets import Endpoint, EndpointError, canonical, family_of, listening, protect, readable, set_md5
+
+log = logging.getLogger(__name__)
+
+READ_OCTETS = 256 * 1024
+BUFFER_OCTETS = 256 * 1024
+PULL_OCTETS = 64 * 1024
+DRAIN_S = 1.0
+ACCEPT_PAUSE_S = 1.0
+ACCEPTS_A_TURN = 16
+SEND_HOLD_TIMER_EXPIRED = 8  # the NOTIFICATION code of RFC 9687
+STRANGERS_REPORT_EVERY_S = 10.0
+
+
+@attrs.define(eq=False)
+class _Channel:
+    """A connected socket."""
+
+    socket: socket.socket
+    neighbour: _Neighbour
+    number: Connection
+    out: bytearray = attrs.field(factory=bytearray)
+    writing: bool = False  # a writer is registered
+    reading: bool = False
+    closing: asyncio.TimerHandle | None = None
+    progress_at: float = 0.0  # when the kernel last took octets, or the buffer was last empty
+
+
+@attrs.define(eq=False)
+class _Neighbour:
+    """A peer, its endpoint, and its sockets."""
+
+    peer: Peer
+    endpoint: Endpoint
+    channels: dict[Connection, _Channel] = attrs.field(factory=dict)
+    connecting: socket.socket | None = None
+    timer: asyncio.TimerHandle | None = None
+
+
+class Transport:
+    """All TCP of a speaker; made and used inside a running asyncio loop.
+
+    `pump` moves what was received on through the node, a share of work at a time; `busy` tells whether so much is
+    waiting that nothing more should be read.
+    """
+
+    def __init__(
+        self, listen: Iterable[tuple[str, int]], *, pump: Callable[[], None], busy: Callable[[], bool]
+    ) -> None:
+        self.accept_paused = False  # no descriptor is free
+        self.strangers = 0  # connections from addresses that are no peer's
+        self._listen = tuple(listen)
+        self._pump_node = pump
+        self._busy = busy
+        self._loop = asyncio.get_running_loop()
+        self._listeners: list[socket.socket] = []
+        self._neighbours: dict[str, _Neighbour] = {}
+        self._closing: set[_Channel] = set()
+        self._numbers = itertools.count(1)
+        self._started = False
+        self._pump_wanted = False
+        self._reads_paused = False
+        self._strangers_report_at = 0.0
+        self._drained = asyncio.Event()
+
+    # Running
+
+    def start(self) -> None:
+        """Listen and start all peers; OSError if an address or port cannot be had, and then nothing is started."""
+        try:
+            for address, port in self._listen:
+                self._listeners.append(listening(address, port))
+            for neighbour in self._neighbours.values():
+                self._sign(neighbour.endpoint, neighbour.endpoint.password)
+        except OSError:
+            self._close_listeners()
+            raise
+        self._accept_on()
+        self._started = True
+        for neighbour in list(self._neighbours.values()):
+            self._drive(neighbour, neighbour.peer.start)
+
+    async def stop(self, *, graceful: bool) -> None:
+        """End all sessions and close everything, in little more than a second however the peers behave.
+
+        With `graceful` the connections close without a NOTIFICATION, so that peers which agreed on graceful
+        restart keep our routes; otherwise Cease, administrative shutdown (6/2).
+        """
+        self._started = False
+        self._accept_off()
+        self._close_listeners()
+        for neighbour in list(self._neighbours.values()):
+            self._drive(neighbour, partial(neighbour.peer.stop, graceful=graceful))
+            self._disarm(neighbour)
+        if self._closing:
+            self._drained.clear()
+            await self._drained.wait()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The addresses and ports that are listened on."""
+        return [listener.getsockname()[:2] for listener in self._listeners]
+
+    # Peers
+
+    @property
+    def peers(self) -> dict[str, Peer]:
+        """The peers by address."""
+        return {address: neighbour.peer for address, neighbour in self._neighbours.items()}
+
+    def add_peer(self, peer: Peer, endpoint: Endpoint) -> None:
+        """Take a peer in, and start it if the transport runs; EndpointError if its address is taken."""
+        address = canonical(endpoint.address)
+        if address in self._neighbours:
+            raise EndpointError(f"there is a peer at {address} already")
+        self._sign(endpoint, endpoint.password)
+        neighbour = self._neighbours[address] = _Neighbour(peer, endpoint)
+        if self._started:
+            self._drive(neighbour, peer.start)
+
+    def remove_peer(self, address: str) -> None:
+        """End a peer's session (Cease 6/3) and forget it; KeyError if there is none."""
+        neighbour = self._neighbours.pop(canonical(address))
+        self._drive(neighbour, partial(neighbour.peer.stop, subcode=PEER_DECONFIGURED))
+        self._disarm(neighbour)
+        self._sign(neighbour.endpoint, None)
+
+    def change_peer(self, endpoint: Endpoint, settings: Settings) -> None:
+        """Take new settings of the peer at this address; KeyError if there is none.
+
+        A new password is used at once on the living connection, which goes on if the neighbour changes its own
+        before the hold time is over.  Any other difference ends the session (Cease 6/6) and begins a new one.
+        """
+        neighbour = self._neighbours[canonical(endpoint.address)]
+        peer, old = neighbour.peer, neighbour.endpoint
+        self._sign(endpoint, endpoint.password)
+        neighbour.endpoint = endpoint
+        if attrs.evolve(old, password=endpoint.password) != endpoint:
+            enabled = peer.enabled
+            self._drive(neighbour, partial(peer.stop, subcode=CONFIGURATION_CHANGE))
+            self._drive(neighbour, partial(peer.change, settings))
+            if enabled:
+                self._drive(neighbour, peer.start)
+        elif settings != peer.settings:
+            self._drive(neighbour, partial(peer.change, settings))
+        elif endpoint.password != old.password:
+            for channel in neighbour.channels.values():
+                set_md5(channel.socket, endpoint.address, endpoint.password)
+
+    def enable_peer(self, address: str) -> None:
+        """Switch a peer on again; KeyError if there is none."""
+        neighbour = self._neighbours[canonical(address)]
+        if not neighbour.peer.enabled:
+            self._drive(neighbour, neighbour.peer.start)
+
+    def disable_peer(self, address: str, text: str = "") -> None:
+        """End a peer's session (Cease 6/2 with the text) and keep it off; KeyError if there is none."""
+        neighbour = self._neighbours[canonical(address)]
+        self._drive(neighbour, partial(neighbour.peer.stop, text=text))
+
+    # The node's side
+
+    def flush(self) -> None:
+        """Send what the node has to say now; to be called after it changed its routes."""
+        for neighbour in list(self._neighbours.values()):
+            for channel in list(neighbour.channels.values()):
+                if not channel.writing:
+                    self._write(channel)
+
+    def pump_soon(self) -> None:
+        """Ask for `pump` in this turn of the loop."""
+        if not self._pump_wanted:
+            self._pump_wanted = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_wanted = False
+        try:
+            self._pump_node()
+        finally:
+            busy = self._busy()
+            if busy != self._reads_paused:
+                self._reads_paused = busy
+                for channel in self._channels():
+                    self._watch_reads(channel)
+            if busy:
+                self.pump_soon()
+            self.flush()
+
+    # From events to peers and back
+
+    def _drive(
+        self, neighbour: _Neighbour, step: Callable[[float], list[Action]], connection: Connection | None = None
+    ) -> None:
+        """Let a peer act and do what it says (hot); an exception ends its session and nothing else."""
+        now = self._loop.time()
+        try:
+            actions = step(now)
+        except Exception:
+            log.exception("peer=%s session=reset reason=exception", neighbour.peer.name)
+            guilty = neighbour.peer.established if connection is None else connection
+            actions = self._blame(neighbour.peer, guilty, now)
+        touched: dict[_Channel, None] = {}
+        for action in actions:
+            match action:
+                case Send(number, octets):
+                    channel = neighbour.channels.get(number)
+                    if channel is None:
+                        continue
+                    if not channel.out:
+                        channel.progress_at = now
+                    channel.out += octets
+                    touched[channel] = None
+                case Close(number):
+                    channel = neighbour.channels.pop(number, None)
+                    if channel is not None:  # else it is lost already
+                        self._begin_close(channel)
+                        touched[channel] = None
+                case Connect():
+                    self._connect(neighbour)
+                case Cancel():
+                    self._cancel(neighbour)
+                case Report(text, warning):
+                    log.log(logging.WARNING if warning else logging.INFO, "%s", text)
+        for channel in touched:
+            self._write(channel)
+        self._arm(neighbour)
+
+    def _blame(self, peer: Peer, connection: Connection | None, now: float) -> list[Action]:
+        if connection is None:
+            return []
+        try:
+            return peer.reset(connection, CEASE, 0, "internal error", now)
+        except Exception:
+            log.exception("peer=%s session=reset reason=exception", peer.name)
+            return peer.lost(connection, "internal error", now)  # what was decided before the exception
+
+    def _arm(self, neighbour: _Neighbour) -> None:
+        """Have the peer ticked when it wants it (hot); a timer that is early only looks again."""
+        times = [self._give_up_at(channel) for channel in neighbour.channels.values() if channel.out]
+        times.append(neighbour.peer.deadline())
+        wanted = min((at for at in times if at is not None), default=None)
+        if wanted is None:
+            return
+        timer = neighbour.timer
+        if timer is not None:
+            if timer.when() <= wanted:
+                return
+            timer.cancel()
+        neighbour.timer = self._loop.call_at(wanted, self._tick, neighbour)
+
+    def _disarm(self, neighbour: _Neighbour) -> None:
+        if neighbour.timer is not None:
+            neighbour.timer.cancel()
+            neighbour.timer = None
+
+    def _tick(self, neighbour: _Neighbour) -> None:
+        neighbour.timer = None
+        for channel in list(neighbour.channels.values()):
+            if readable(channel.socket):  # reading is paused, or we were not running
+                self._read(channel)
+        self._drive(neighbour, neighbour.peer.tick)
+        now = self._loop.time()
+        for channel in list(neighbour.channels.values()):
+            at = self._give_up_at(channel)
+            if at is not None and now >= at:
+                self._give_up(channel)
+
+    def _give_up_at(self, channel: _Channel) -> float | None:
+        """When the send hold timer of a channel expires (RFC 9687), if it runs."""
+        negotiated = channel.neighbour.peer.negotiated
+        if not channel.out or negotiated is None or channel.number != channel.neighbour.peer.established:
+            return None
+        return channel.progress_at + 2 * negotiated.hold_s if negotiated.hold_s else None
+
+    def _give_up(self, channel: _Channel) -> None:
+        peer, number = channel.neighbour.peer, channel.number
+        self._drive(
+            channel.neighbour,
+            lambda now: peer.reset(number, SEND_HOLD_TIMER_EXPIRED, 0, "send hold timer expired", now),
+            number,
+        )
+
+    # Reading and writing
+
+    def _channels(self) -> list[_Channel]:
+        return [channel for each in self._neighbours.values() for channel in each.channels.values()]
+
+    def _open(self, neighbour: _Neighbour, connected: socket.socket) -> _Channel:
+        number = next(self._numbers)
+        channel = _Channel(connected, neighbour, number, progress_at=self._loop.time())
+        neighbour.channels[number] = channel
+        self._watch_reads(channel)
+        return channel
+
+    def _watch_reads(self, channel: _Channel) -> None:
+        wanted = channel.closing is not None or not self._reads_paused
+        if wanted and not channel.reading:
+            self._loop.add_reader(channel.socket, self._read, channel)
+        elif channel.reading and not wanted:
+            self._loop.remove_reader(channel.socket)
+        channel.reading = wanted
+
+    def _read(self, channel: _Channel) -> None:
+        """Take what the kernel holds, up to 256 KiB, to the peer (hot)."""
+        try:
+            data = channel.socket.recv(READ_OCTETS)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(channel, os.strerror(error.errno or 0))
+            return
+        if not data:
+            self._lose(channel, "closed by the peer")
+        elif channel.closing is None:
+            peer, number = channel.neighbour.peer, channel.number
+            self._drive(channel.neighbour, lambda now: peer.received(number, data, now), number)
+            self.pump_soon()
+
+    def _write(self, channel: _Channel) -> None:
+        """Send what waits, and pull more of the peer's routes while there is room (hot)."""
+        if channel.socket.fileno() < 0:
+            return
+        neighbour, out = channel.neighbour, channel.out
+        pulled = False
+        if channel.closing is None and channel.number == neighbour.peer.established and len(out) < BUFFER_OCTETS:
+            try:
+                octets = neighbour.peer.output(channel.number, PULL_OCTETS)
+            except Exception:
+                log.exception("peer=%s session=reset reason=exception", neighbour.peer.name)
+                self._drive(
+                    neighbour,
+                    lambda now: neighbour.peer.reset(channel.number, CEASE, 0, "internal error", now),
+                    channel.number,
+                )
+                return
+            if octets:
+                pulled = True
+                if not out:
+                    channel.progress_at = self._loop.time()
+                out += octets
+        if out:
+            try:
+                sent = channel.socket.send(out)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self._broken(channel, os.strerror(error.errno or 0))
+                return
+            if sent:
+                del out[:sent]
+                channel.progress_at = self._loop.time()
+        wanted = bool(out) or pulled
+        if wanted and not channel.writing:
+            self._loop.add_writer(channel.socket, self._write, channel)
+        elif channel.writing and not wanted:
+            self._loop.remove_writer(channel.socket)
+        channel.writing = wanted
+        if out and channel.closing is None:
+            self._arm(neighbour)
+        if channel.closing is not None and not out:
+            self._shut(channel)
+
+    def _broken(self, channel: _Channel, reason: str) -> None:
+        """Sending failed; the reason may be waiting in what the peer sent before."""
+        if channel.closing is None and readable(channel.socket):
+            self._read(channel)
+        if channel.closing is None:
+            self._lose(channel, reason)
+        else:
+            self._drop(channel)
+
+    def _lose(self, channel: _Channel, reason: str) -> None:
+        neighbour, closing = channel.neighbour, channel.closing
+        self._drop(channel)
+        if closing is None:
+            peer, number = neighbour.peer, channel.number
+            self._drive(neighbour, lambda now: peer.lost(number, reason, now), number)
+            self.pump_soon()
+
+    def _begin_close(self, channel: _Channel) -> None:
+        channel.closing = self._loop.call_later(DRAIN_S, self._drop, channel)
+        self._closing.add(channel)
+        self._watch_reads(channel)
+
+    def _shut(self, channel: _Channel) -> None:
+        try:
+            channel.socket.shutdown(socket.SHUT_WR)
+        except OSError:  # reset by the peer meanwhile
+            self._drop(channel)
+
+    def _drop(self, channel: _Channel) -> None:
+        """Close a socket at last."""
+        if channel.closing is not None:
+            channel.closing.cancel()
+        if channel.reading:
+            self._loop.remove_reader(channel.socket)
+        if channel.writing:
+            self._loop.remove_writer(channel.socket)
+        channel.reading = channel.writing = False
+        channel.socket.close()
+        channel.neighbour.channels.pop(channel.number, None)
+        self._closing.discard(channel)
+        if not self._closing:
+            self._drained.set()
+
+    # Listening and connecting
+
+    def _accept_on(self) -> None:
+        self.accept_paused = False
+        for listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+
+    def _accept_off(self) -> None:
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_A_TURN):
+            try:
+                accepted, (address, *_) = listener.accept()
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    return  # nobody waits, or who waited is gone
+                # What waits stays in the kernel's queue; trying again at once would spin.
+                self.accept_paused = True
+                self._accept_off()
+                self._loop.call_later(ACCEPT_PAUSE_S, self._accept_on)
+                log.warning("accept=paused reason=%r", os.strerror(error.errno))
+                return
+            neighbour = self._neighbours.get(canonical(address))
+            if neighbour is None:
+                accepted.close()
+                self._stranger(address)
+                continue
+            accepted.setblocking(False)
+            try:
+                protect(accepted, neighbour.endpoint, ibgp=neighbour.peer.settings.ibgp)
+            except OSError as error:  # reset by the peer already
+                accepted.close()
+                log.info("peer=%s accept=failed reason=%r", neighbour.peer.name, os.strerror(error.errno or 0))
+                continue
+            self._accepted(neighbour, self._open(neighbour, accepted), address)
+
+    def _accepted(self, neighbour: _Neighbour, channel: _Channel, address: str) -> None:
+        self._drive(neighbour, lambda now: neighbour.peer.accept(channel.number, address, now), channel.number)
+
+    def _stranger(self, address: str) -> None:
+        self.strangers += 1
+        now = self._loop.time()
+        if now >= self._strangers_report_at:
+            self._strangers_report_at = now + STRANGERS_REPORT_EVERY_S
+            log.warning(
+                "connection=refused address=%s reason='no peer has this address' total=%d", address, self.strangers
+            )
+
+    def _connect(self, neighbour: _Neighbour) -> None:
+        endpoint = neighbour.endpoint
+        try:
+            connecting = socket.socket(family_of(endpoint.address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            self._loop.call_soon(self._refused, neighbour, os.strerror(error.errno or 0))
+            return
+        neighbour.connecting = connecting
+        try:
+            protect(connecting, endpoint, ibgp=neighbour.peer.settings.ibgp)
+            set_md5(connecting, endpoint.address, endpoint.password)
+            if endpoint.source is not None:
+                connecting.bind((endpoint.source, 0))
+            code = connecting.connect_ex((endpoint.address, endpoint.port))
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if code == errno.EINPROGRESS:
+            self._loop.add_writer(connecting, self._connected, neighbour, connecting)
+        else:
+            self._loop.call_soon(self._connected, neighbour, connecting, code)
+
+    def _connected(self, neighbour: _Neighbour, connecting: socket.socket, code: int = 0) -> None:
+        if neighbour.connecting is not connecting:  # cancelled before this call came
+            return
+        neighbour.connecting = None
+        self._loop.remove_writer(connecting)
+        code = code or connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            connecting.close()
+            self._refused(neighbour, os.strerror(code))
+            return
+        channel = self._open(neighbour, connecting)
+        peer, address = neighbour.peer, neighbour.endpoint.address
+        self._drive(neighbour, lambda now: peer.connected(channel.number, address, now), channel.number)
+
+    def _refused(self, neighbour: _Neighbour, reason: str) -> None:
+        self._drive(neighbour, lambda now: neighbour.peer.refused(reason, now))
+
+    def _cancel(self, neighbour: _Neighbour) -> None:
+        if neighbour.connecting is not None:
+            self._loop.remove_writer(neighbour.connecting)
+            neighbour.connecting.close()
+            neighbour.connecting = None
+
+    def _sign(self, endpoint: Endpoint, password: bytes | None) -> None:
+        """Have the listeners demand, or no more demand, the MD5 signature of an address."""
+        family = family_of(endpoint.address)
+        for listener in self._listeners:
+            if listener.family == family:
+                set_md5(listener, endpoint.address, password)

@@ -1,0 +1,337 @@
+"""Sessions of ours with FRR's bgpd and with gobgpd, alone: each in a network namespace behind a veth, no routes.
+
+Only what the peers themselves can show is asked here: that their OPEN and ours suit each other, in both directions,
+over IPv4 and IPv6, signed and with TTL security, and that they read the NOTIFICATION with which we end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from speaker.peer import Peer
+from speaker.session import Negotiated, Settings
+from speaker.sockets import Endpoint
+from speaker.transport import Transport
+from speaker.values import Family
+from speaker.wire.attribute import Interner
+from speaker.wire.update import Update, end_of_rib
+
+LIMIT_S = 30.0
+PORT = 1790
+THEIR_AS = {True: 64512, False: 64513}
+FRR_FAMILIES = {"vpnv4": "ipv4 vpn", "vpnv6": "ipv6 vpn", "evpn": "l2vpn evpn"}
+GOBGP_FAMILIES = {"vpnv4": "l3vpn-ipv4-unicast", "vpnv6": "l3vpn-ipv6-unicast", "evpn": "l2vpn-evpn", "rtc": "rtc"}
+
+
+@attrs.frozen
+class Case:
+    """How the two ends are configured."""
+
+    program: str
+    version: int = 4
+    ibgp: bool = True
+    we_connect: bool = True
+    they_connect: bool = False
+    password: str = ""
+    ttl_security: bool = False
+    hold_s: int = 3
+
+    def __str__(self) -> str:
+        words = [self.program, f"ipv{self.version}", "ibgp" if self.ibgp else "ebgp"]
+        words.append(
+            {(True, True): "both", (True, False): "we-connect"}.get(
+                (self.we_connect, self.they_connect), "they-connect"
+            )
+        )
+        return "-".join([*words, *(["md5"] if self.password else []), *(["gtsm"] if self.ttl_security else [])])
+
+
+CASES = [
+    Case("frr"),
+    Case("frr", they_connect=True),
+    Case("frr", version=6, ibgp=False, ttl_security=True),
+    Case("gobgp", they_connect=True),
+    Case("gobgp", version=6, ibgp=False, password="secret"),
+]
+LONG_CASES = [
+    Case("frr", we_connect=False, they_connect=True),
+    Case("frr", ibgp=False, ttl_security=True),
+    Case("frr", ibgp=False, they_connect=True, password="secret"),
+    Case("frr", version=6, ibgp=False),
+    Case("frr", version=6, we_connect=False, they_connect=True, password="secret"),
+    Case("frr", version=6, ibgp=False, ttl_security=True, they_connect=True),
+    Case("gobgp"),
+    Case("gobgp", we_connect=False, they_connect=True),
+    Case("gobgp", ibgp=False, password="secret"),
+    Case("gobgp", version=6, ibgp=False, ttl_security=True),
+    Case("gobgp", version=6, we_connect=False, they_connect=True, password="secret"),
+]
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+class Remote:
+    """A peer program in a namespace of its own, joined to ours by a veth; everything goes away with `close`."""
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        self.case = case
+        self.folder = folder
+        suffix = secrets.token_hex(3)
+        self.namespace, self.link = f"live-{suffix}", f"live{suffix}"
+        number = secrets.randbelow(250)
+        self.ours, self.theirs = (
+            (f"198.18.{number}.1", f"198.18.{number}.2")
+            if case.version == 4
+            else (f"fd00:198:18:{number:x}::1", f"fd00:198:18:{number:x}::2")
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def join(self) -> None:
+        """Make the namespace and the link."""
+        case = self.case
+        run("ip", "netns", "add", self.namespace)
+        self._inside("ip", "link", "set", "lo", "up")
+        run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
+        length, nodad = ("30", []) if case.version == 4 else ("64", ["nodad"])
+        run("ip", "address", "add", f"{self.ours}/{length}", "dev", self.link, *nodad)
+        run("ip", "link", "set", self.link, "up")
+        self._inside("ip", "address", "add", f"{self.theirs}/{length}", "dev", "eth0", *nodad)
+        self._inside("ip", "link", "set", "eth0", "up")
+
+    def _inside(self, *command: str) -> str:
+        return run("ip", "netns", "exec", self.namespace, *command)
+
+    def start(self) -> None:
+        """Start the program; it answers when this returns."""
+        command = self._frr() if self.case.program == "frr" else self._gobgp()
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *command], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        deadline = time.monotonic() + LIMIT_S
+        while not self._answers():
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            self.neighbour()
+        except (subprocess.CalledProcessError, KeyError, ValueError):
+            return False
+        return True
+
+    def _frr(self) -> list[str]:
+        case, families = self.case, FRR_FAMILIES.values()
+        lines = [
+            f"router bgp {THEIR_AS[case.ibgp]}",
+            " bgp router-id 192.0.2.2",
+            " no bgp default ipv4-unicast",
+            " no bgp ebgp-requires-policy",
+            " bgp graceful-restart",
+            f" neighbor {self.ours} remote-as 64512",
+            f" neighbor {self.ours} timers 3 9",
+            f" neighbor {self.ours} timers connect 1",
+        ]
+        if not case.they_connect:
+            lines.append(f" neighbor {self.ours} passive")
+        else:
+            lines.append(f" neighbor {self.ours} port {PORT}")
+        if case.password:
+            lines.append(f" neighbor {self.ours} password {case.password}")
+        if case.ttl_security:
+            lines.append(f" neighbor {self.ours} ttl-security hops 1")
+        for family in families:
+            lines += [f" address-family {family}", f"  neighbor {self.ours} activate", " exit-address-family"]
+        (self.folder / "bgpd.conf").write_text("\n".join(lines) + "\n")
+        shutil.chown(self.folder, "frr", "frr")
+        self.folder.chmod(0o755)
+        folder = str(self.folder)
+        return [
+            *("/usr/lib/frr/bgpd", "-Z", "-f", f"{folder}/bgpd.conf", "-i", f"{folder}/pid", "--vty_socket", folder),
+            *("-A", "127.0.0.1", "--log", "stdout", "-S", "-u", "frr", "-g", "frr"),
+        ]
+
+    def _gobgp(self) -> list[str]:
+        case = self.case
+        lines = [
+            "[global.config]",
+            f"as = {THEIR_AS[case.ibgp]}",
+            'router-id = "192.0.2.2"',
+            "[[neighbors]]",
+            "[neighbors.config]",
+            f'neighbor-address = "{self.ours}"',
+            "peer-as = 64512",
+            *([f'auth-password = "{case.password}"'] if case.password else []),
+            "[neighbors.timers.config]",
+            "hold-time = 9",
+            "keepalive-interval = 3",
+            "connect-retry = 1",
+            "idle-hold-time-after-reset = 1",
+            "[neighbors.transport.config]",
+            f"passive-mode = {'false' if case.they_connect else 'true'}",
+            f"remote-port = {PORT}",
+            *(["[neighbors.ttl-security.config]", "enabled = true", "ttl-min = 255"] if case.ttl_security else []),
+            "[neighbors.graceful-restart.config]",
+            "enabled = true",
+            "restart-time = 20",
+        ]
+        for family in GOBGP_FAMILIES.values():
+            lines += [
+                "[[neighbors.afi-safis]]",
+                "[neighbors.afi-safis.config]",
+                f'afi-safi-name = "{family}"',
+                "[neighbors.afi-safis.mp-graceful-restart.config]",
+                "enabled = true",
+            ]
+        (self.folder / "gobgpd.toml").write_text("\n".join(lines) + "\n")
+        return ["gobgpd", "-f", str(self.folder / "gobgpd.toml"), "--log-plain"]
+
+    def neighbour(self) -> dict[str, object]:
+        """What the program says of us."""
+        if self.case.program == "frr":
+            command = ["vtysh", "--vty_socket", str(self.folder), "-d", "bgpd", "-c", "show bgp neighbors json"]
+            found: dict[str, object] = json.loads(self._inside(*command))[self.ours]
+            return found
+        listed = json.loads(self._inside("gobgp", "-j", "neighbor"))
+        return next(each for each in listed if each["conf"]["neighbor_address"] == self.ours)
+
+    def established(self) -> bool:
+        """Whether the program holds the session for established."""
+        neighbour = self.neighbour()
+        if self.case.program == "frr":
+            return neighbour["bgpState"] == "Established"
+        state = neighbour["state"]
+        assert isinstance(state, dict)
+        return state.get("session_state") == 6
+
+    def end(self, number: signal.Signals) -> None:
+        """End the program with a signal."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(LIMIT_S)
+            self.process = None
+
+    def close(self) -> None:
+        self.end(signal.SIGKILL)
+        subprocess.run(["ip", "link", "del", self.link], check=False, capture_output=True)
+        subprocess.run(["ip", "netns", "del", self.namespace], check=False, capture_output=True)
+
+
+class Ledger:
+    """Routes that note what happens, and say End-of-RIB for every family."""
+
+    def __init__(self) -> None:
+        self.ups = 0
+        self.downs: list[bool] = []
+        self.ends: set[Family] = set()
+        self.lost = asyncio.Event()
+        self._to_say: list[bytes] = []
+
+    def up(self, negotiated: Negotiated, now: float) -> None:
+        self.ups += 1
+        self.ends = set()
+        self._to_say = [end_of_rib(family) for family in sorted(negotiated.families)]
+
+    def update(self, update: Update, now: float) -> None:
+        assert not update.errors
+        if update.end_of_rib is not None:
+            self.ends.add(update.end_of_rib)
+
+    def refresh(self, family: Family, now: float) -> None: ...
+
+    def disable(self, family: Family, now: float) -> None: ...
+
+    def down(self, negotiated: Negotiated, graceful: bool, now: float) -> None:
+        self.downs.append(graceful)
+        self.lost.set()
+
+    def output(self, budget: int) -> bytes:
+        return self._to_say.pop(0) if self._to_say else b""
+
+
+@pytest.fixture(params=[*CASES, *(pytest.param(case, marks=pytest.mark.long) for case in LONG_CASES)], ids=str)
+def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
+    folder = Path("/run") / f"live-{secrets.token_hex(4)}"
+    folder.mkdir()
+    remote = Remote(request.param, folder)
+    try:
+        remote.join()
+        remote.start()
+        yield remote
+    finally:
+        remote.close()
+        shutil.rmtree(folder)
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    """Wait for a fact about programs that tell nothing by themselves."""
+    async with asyncio.timeout(LIMIT_S):
+        while not await asyncio.to_thread(fact):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+def test_a_session_with_a_live_peer(remote: Remote) -> None:
+    case = remote.case
+    families = FRR_FAMILIES if case.program == "frr" else GOBGP_FAMILIES
+
+    async def story() -> None:
+        settings = Settings(
+            local_as=64512,
+            remote_as=THEIR_AS[case.ibgp],
+            router_id=bytes((192, 0, 2, 1)),
+            families=tuple(Family.parse(name) for name in families),
+            hold_time_s=case.hold_s,
+            restart_time_s=20,
+            passive=not case.we_connect,
+            host_name="ours",
+        )
+        routes = Ledger()
+        transport = Transport([(remote.ours, PORT)], pump=lambda: None, busy=lambda: False)
+        peer = Peer(remote.theirs, settings, routes, Interner(), lambda: 0.5)
+        endpoint = Endpoint(
+            address=remote.theirs,
+            source=remote.ours,
+            password=case.password.encode() or None,
+            ttl_security_hops=1 if case.ttl_security else None,
+        )
+        transport.add_peer(peer, endpoint)
+        transport.start()
+        try:
+            await until(lambda: peer.state == "established" and remote.established())
+            negotiated = peer.negotiated
+            assert negotiated is not None
+            assert negotiated.families == set(settings.families)
+            assert (negotiated.as4, negotiated.route_refresh, negotiated.hold_s) == (True, True, case.hold_s)
+            assert negotiated.graceful is not None
+            await until(lambda: routes.ends >= negotiated.families - {Family.RTC})
+
+            remote.end(signal.SIGKILL)
+            await asyncio.wait_for(routes.lost.wait(), 1.0)
+            assert routes.downs[-1] is bool(negotiated.graceful.forwarding)
+            remote.start()
+            await until(lambda: peer.state == "established" and remote.established())
+
+            await asyncio.sleep(1.2 * case.hold_s)  # KEEPALIVEs of both ends keep it
+            assert (peer.state, remote.established(), len(routes.downs)) == ("established", True, 1)
+            transport.disable_peer(remote.theirs, "live test")
+            await until(lambda: not remote.established())
+            if case.program == "frr":
+                assert "Cease/Administrative Shutdown" in str(remote.neighbour().get("lastNotificationReason"))
+        finally:
+            await transport.stop(graceful=False)
+
+    asyncio.run(story())
