@@ -141,7 +141,7 @@ class Dataplane(Protocol):
         """Do the operations in their order, in batches; return those refused by index. One refusal stops no other.
 
         Done means acknowledged by the kernel. A removal of what is not there is done.
-        A `link` operation makes the device equal to the value: made, changed, or replaced where a fixed property differs.
+        A `link` operation makes the device equal to the value: made, changed, or, for a fixed property, replaced.
         """
 
     def disturbed(self) -> bool:
