@@ -1,7 +1,7 @@
 """The stage [originated], [status] -> our own routes in the [rib]: only what forwards is announced.
 
-A route is withheld until every object that it needs is active in the dataplane: the VRF with its label, the VXLAN device, the
-port's interface.  It goes as soon as one of them is not.
+A route is withheld until every object that it needs is active in the dataplane: the VRF with its label, the VXLAN
+device, the port's interface.  It goes as soon as one of them is not.
 """
 
 from __future__ import annotations

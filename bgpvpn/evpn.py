@@ -7,8 +7,8 @@
 
 A MAC that moves (RFC 7432 section 15): the node where it appears announces it with a sequence number above those that
 it has seen; of two announcements the higher number wins, at a tie the lower VTEP address.  A node whose own
-announcement lost takes it back, although the port is still there: the MAC lives elsewhere now.  The numbers of our own MACs are the
-only thing here that depends on history.
+announcement lost takes it back, although the port is still there: the MAC lives elsewhere now.  The numbers of our
+own MACs are the only thing here that depends on history.
 """
 
 from __future__ import annotations
@@ -109,18 +109,18 @@ class Evi(Instance):
 
     def set_local(self, exports: frozenset[bytes], endpoints: Iterable[Endpoint]) -> None:
         """Say what the segment has on this node, and with which route targets it is announced."""
-        endpoints = {endpoint.port: endpoint for endpoint in endpoints}
-        if (exports, endpoints) == (self.exports, self.endpoints):
+        by_port = {endpoint.port: endpoint for endpoint in endpoints}
+        if (exports, by_port) == (self.exports, self.endpoints):
             return
         self.touch_all()
-        self.exports, self.endpoints = exports, endpoints
+        self.exports, self.endpoints = exports, by_port
         self._local = {}
-        for endpoint in endpoints.values():
+        for endpoint in by_port.values():
             self._local.setdefault(endpoint.mac, {})[endpoint.port] = endpoint
         self.sequence = {mac: number for mac, number in self.sequence.items() if mac in self._local}
         self.touch_all()
         key = multicast_key(self.rd.wire, self.identity.tunnel)
-        if exports and endpoints:
+        if exports and by_port:
             path = self._attributes((), self._pmsi()).path(b"")
             self.vias.own[path] = self.name
             self._announce(key, Originated(path, (("vxlan", str(self.vni)),)))
@@ -237,9 +237,7 @@ class Evi(Instance):
         self._own.discard(key)
         self.originated.discard((Family.EVPN, key))
 
-    def _attributes(
-        self, further: tuple[bytes, ...], pmsi: tuple[int, int, bytes, bytes] | None = None
-    ) -> Attributes:
+    def _attributes(self, further: tuple[bytes, ...], pmsi: tuple[int, int, bytes, bytes] | None = None) -> Attributes:
         return make(
             self.interner,
             next_hop=self.identity.tunnel,

@@ -6,7 +6,7 @@ longer makes is taken back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 
 from bgpvpn.allocate import Leases
 from bgpvpn.desired import Attachment, Bridge, Desired, Object, ObjectKey, Vrf, Vxlan
@@ -59,7 +59,7 @@ class Instances:
         self._routes: dict[str, set[tuple[Family, bytes]]] = {}
         self._neighbours: dict[str, set[bytes]] = {}
 
-    def __iter__(self) -> Iterable[Instance]:
+    def __iter__(self) -> Iterator[Instance]:
         yield from self.vrfs.values()
         yield from self.evis.values()
 
@@ -173,9 +173,7 @@ class Instances:
         self._know(name, known, keep=bool(layer2))
         return changed
 
-    def _say(
-        self, name: str, objects: dict[ObjectKey, Object], routes: dict[tuple[Family, bytes], Originated]
-    ) -> None:
+    def _say(self, name: str, objects: dict[ObjectKey, Object], routes: dict[tuple[Family, bytes], Originated]) -> None:
         """Write what a segment made, and take back what it made before and does not make any more."""
         for key in self._objects.get(name, set()) - objects.keys():
             self.desired.objects.discard(key)

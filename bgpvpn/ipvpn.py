@@ -291,7 +291,8 @@ def announce(
                     if binding.bgpvpn_id not in group.vpns:
                         continue
                     at = (family, distinguisher(group).wire + prefix)
-                    path, needs = made[group].path(_label_field(label)), (vrf_needs, attached, route.key)
+                    path = made[group].path(_label_field(label))
+                    needs: tuple[ObjectKey, ...] = (vrf_needs, attached, route.key)
                     if at in announcement.originated:
                         # Several ports share the prefix: the VRF's label leads to its table, and that to all of them.
                         path, needs = made[group].path(_label_field(vrf_label)), (vrf_needs,)

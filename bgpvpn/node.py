@@ -17,8 +17,6 @@ knows no clock but its arguments, and gives the same end for every order of inpu
 
 from __future__ import annotations
 
-
-
 import attrs
 
 from bgpvpn.allocate import Leases

@@ -18,8 +18,8 @@ from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
 from speaker.decision import LOCAL, tiers
 from speaker.path import Path
-from speaker.values import Family, RouteDistinguisher, RouteTarget, key_text, prefix_bytes, prefix_text
-from speaker.wire.community import community_text, encapsulation_types
+from speaker.values import Family, RouteTarget, key_text, prefix_bytes
+from speaker.wire.community import community_text
 
 Plain = dict[str, Any]
 
@@ -150,16 +150,18 @@ def instances(node: Node) -> list[Plain]:
 
 def _status(node: Node, key: tuple[str, str]) -> Plain:
     status = node.status.get(key)
-    return {"state": "pending", "reason": "not tried yet"} if status is None else {
-        "state": status.state,
-        "reason": status.reason,
-    }
+    return (
+        {"state": "pending", "reason": "not tried yet"}
+        if status is None
+        else {
+            "state": status.state,
+            "reason": status.reason,
+        }
+    )
 
 
-def explain_prefix(
-    node: Node, text: str, heard: Mapping[str, AdjRibIn], told: Mapping[str, AdjRibOut]
-) -> Plain:
-    """Walk the tables for a prefix or address: what was heard, what was chosen and why, what is wanted of the kernel."""
+def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: Mapping[str, AdjRibOut]) -> Plain:
+    """Walk the tables for a prefix or address: what was heard, what was chosen and why, what the kernel is to hold."""
     network = ipaddress.ip_network(text, strict=False)
     prefix = prefix_bytes(str(network))
     family = FAMILY_OF[network.version]
@@ -217,9 +219,11 @@ def _walk(node: Node, vrf: Ipvpn, family: Family, prefix: bytes) -> Plain | None
     via = vrf.routes[family].get(prefix)
     if not candidates and via is None:
         return None
-    ranks = {candidate: rank for rank, tier in enumerate(tiers(
-        [c for c in candidates if not vrf.refusal(c.path)]
-    )) for candidate in tier}
+    ranks = {
+        candidate: rank
+        for rank, tier in enumerate(tiers([c for c in candidates if not vrf.refusal(c.path)]))
+        for candidate in tier
+    }
     plain: Plain = {
         "candidates": [
             {
@@ -270,7 +274,9 @@ def explain_port(node: Node, port_id: str, told: Mapping[str, AdjRibOut]) -> Pla
     endpoint = node.segments.endpoints.get(port_id)
     if endpoint is None:
         answer["verdict"] = (
-            "the port is administratively down" if not port.admin_state_up else "neither it nor its network is bound to a VPN"
+            "the port is administratively down"
+            if not port.admin_state_up
+            else "neither it nor its network is bound to a VPN"
         )
         return answer
     segment = node.segments.segments[endpoint.segment]
@@ -282,7 +288,8 @@ def explain_port(node: Node, port_id: str, told: Mapping[str, AdjRibOut]) -> Pla
             "because": [
                 f"{'network' if a.network_id else 'port'} association {a.id}"
                 for a in node.intent.associations.rows.values()
-                if a.bgpvpn_id == vpn.id and (a.port_id == port_id or (a.network_id and a.network_id == port.network_id))
+                if a.bgpvpn_id == vpn.id
+                and (a.port_id == port_id or (a.network_id and a.network_id == port.network_id))
             ],
         }
         for vpn in segment.vpns
@@ -293,11 +300,7 @@ def explain_port(node: Node, port_id: str, told: Mapping[str, AdjRibOut]) -> Pla
             ("bridge", segment.name),
             ("attachment", port_id),
             *((("vrf", segment.name),) if segment.name in node.instances.vrfs else ()),
-            *(
-                (("vxlan", str(node.instances.evis[segment.name].vni)),)
-                if segment.name in node.instances.evis
-                else ()
-            ),
+            *((("vxlan", str(node.instances.evis[segment.name].vni)),) if segment.name in node.instances.evis else ()),
         )
     ]
     answer["own"] = [

@@ -125,7 +125,7 @@ class AdjRibIn:
         self.synced = set()
         kept: set[Family] = set()
         if graceful and negotiated is not None and negotiated.graceful is not None:
-            kept = set(negotiated.graceful.forwarding) & negotiated.families
+            kept = {family for family in negotiated.families if family in negotiated.graceful.forwarding}
             self.stale_until = now + negotiated.graceful.time_s
         for family, source in list(self.rib.tables):
             if source != self.source:

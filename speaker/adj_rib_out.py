@@ -3,7 +3,8 @@
 What is to be sent is a set of dirty keys, never a queue of messages: a slow peer costs as much memory as the
 node has routes of its own, and gets the latest state when it reads again.
 
-    [ local routes ] ~dirty~> wanted by the peer's RT membership? --> as iBGP or eBGP --> grouped by attributes --> UPDATE
+    [ local routes ] ~dirty~> wanted by the peer's RT membership? --> as iBGP or eBGP --> grouped by attributes -->
+    UPDATE
 
 Received routes are not passed on: the node is a PE, neither transit nor, yet, a route reflector.
 
@@ -166,12 +167,7 @@ class AdjRibOut:
     def _complete(self, family: Family, now: float) -> bool:
         if not self.released:
             return False
-        return (
-            family not in WITH_TARGETS
-            or self._members is None
-            or self._members_synced
-            or now >= self._members_until
-        )
+        return family not in WITH_TARGETS or self._members is None or self._members_synced or now >= self._members_until
 
     def _look_at_members(self) -> None:
         """Follow the peer's memberships; a change makes every route with targets dirty again."""

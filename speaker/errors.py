@@ -11,6 +11,8 @@ caught once, where the message is handled:
 
 from __future__ import annotations
 
+from speaker.values import Family
+
 
 class BgpError(Exception):
     """A peer broke the protocol; `reason` says what, where, and the offending value."""
@@ -32,6 +34,10 @@ class SessionReset(BgpError):
 
 class DisableFamily(BgpError):
     """The NLRI of one family cannot be told apart any more (RFC 7606 section 3 j, RFC 4760 section 7)."""
+
+    def __init__(self, family: Family, reason: str) -> None:
+        super().__init__(reason)
+        self.family = family
 
 
 class TreatAsWithdraw(BgpError):

@@ -37,7 +37,6 @@ class Attributes:
     Made by `speaker.wire.attribute` only.  Absent optional attributes are None or empty.
     """
 
-    wire: bytes  # the attribute block, 4-octet AS numbers, without MP_REACH_NLRI, MP_UNREACH_NLRI and NEXT_HOP
     next_hop: bytes  # 4 or 16 octets; empty where the family has none
     origin: int = 0
     as_path: AsPath = ()

@@ -382,8 +382,8 @@ class Session:
                 pass
             case "established", Kind.ROUTE_REFRESH:
                 refresh = RouteRefresh.decode(body)
-                if self.negotiated is not None and refresh.family in self.negotiated.families:
-                    actions.append(Refresh(refresh.family))
+                if self.negotiated is not None and refresh.family in self.negotiated.families and not refresh.subtype:
+                    actions.append(Refresh(Family(refresh.family)))
             case _:
                 subcode = {"open-sent": 1, "open-confirm": 2, "established": 3}[self.state]
                 raise SessionReset(5, subcode, f"message of type {kind} in {self.state}", bytes((kind,)))
@@ -393,7 +393,7 @@ class Session:
         told: list[Capability] = [Multiprotocol(family) for family in settings.families]
         told += [RouteRefreshCapability(), FourOctetAs(settings.local_as)]
         if settings.restart_time_s:
-            forwarding = {family: family in self.forwarding for family in settings.families}
+            forwarding: dict[int, bool] = {family: family in self.forwarding for family in settings.families}
             told.append(GracefulRestart(self.restarting, settings.restart_time_s, forwarding))
         if settings.host_name:
             told.append(Fqdn(settings.host_name, ""))
@@ -441,12 +441,12 @@ class Session:
         theirs = {each.family for each in opened.capabilities if isinstance(each, Multiprotocol)}
         if not theirs:
             theirs = {Family.IPV4}  # RFC 4760 section 8: without the capability, IPv4 unicast it is
-        families = theirs.intersection(self.settings.families)
+        families = frozenset(family for family in self.settings.families if family in theirs)
         if not families:
             ours = ",".join(family.text for family in self.settings.families)
             data = b"".join(Multiprotocol(family).encode() for family in self.settings.families)
             raise SessionReset(2, 7, f"no family in common; ours: {ours}", data)
-        return frozenset(families)
+        return families
 
     def _disable(self, error: DisableFamily, actions: list[Action]) -> None:
         assert self.negotiated is not None

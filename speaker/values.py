@@ -1,7 +1,7 @@
 """Small frozen values of BGP VPNs, and their text: families, route distinguishers, route targets, MACs, ESIs, prefixes.
 
-Each value is its octets, as on the wire, so that comparing, hashing and indexing need no thought.  `parse` reads what people
-write, `str` writes what they read, and one undoes the other.
+Each value is its octets, as on the wire, so that comparing, hashing and indexing need no thought.  `parse` reads what
+people write, `str` writes what they read, and one undoes the other.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ class Mac:
     def parse(cls, text: str) -> Mac:
         """Read six pairs of hex digits, separated by colons or dashes."""
         if re.fullmatch(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(\1[0-9A-Fa-f]{2}){4}", text) is None:
-            raise ValueTextError(f"{text!r} is not a MAC address: it takes six pairs of hex digits, as fa:16:3e:00:00:01")
+            raise ValueTextError(
+                f"{text!r} is not a MAC address: it takes six pairs of hex digits, as fa:16:3e:00:00:01"
+            )
         return cls(bytes.fromhex(text.replace(":", "").replace("-", "")))
 
     def __str__(self) -> str:
@@ -173,7 +175,10 @@ class Esi:
 
 
 def prefix_bytes(text: str) -> bytes:
-    """Return the prefix octets, truncated to the length, and one octet with the length; ValueTextError if it is none."""
+    """Return the prefix octets, truncated to the length, and one octet with the length.
+
+    ValueTextError if it is none.
+    """
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError as error:

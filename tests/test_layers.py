@@ -57,7 +57,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.announcing",
         ),
     ),
-    ("reconciling", ("bgpvpn.plan", "bgpvpn.reconcile", "bgpvpn.dataplane.linux")),
+    (
+        "reconciling",
+        ("bgpvpn.dataplane.rows", "bgpvpn.plan", "bgpvpn.refused", "bgpvpn.reconcile", "bgpvpn.dataplane.linux"),
+    ),
     ("node", ("bgpvpn.node", "bgpvpn.views", "bgpvpn.record")),
     (
         "rim",

@@ -54,7 +54,7 @@ class Objects:
             network = self.node.intent.networks.get(fields.get("network_id") or "")
             fields["project_id"] = network.project_id if network is not None else "default"
         subnets = fields.pop("subnets", [])
-        wishes = [make(self.kind, fields)]
+        wishes: list[Object | Removal] = [make(self.kind, fields)]
         for index, subnet in enumerate(subnets):
             wanted = {"id": str(uuid.uuid4()), "network_id": fields["id"], "project_id": fields["project_id"]}
             try:

@@ -52,10 +52,10 @@ def _toml(value: Any) -> str:
 def test_what_is_set_is_what_is_read() -> None:
     config = parse(
         '[node]\nrouter_id = "192.0.2.11"\nlocal_as = 64512\ntunnel_ip = ["192.0.2.11", "2001:DB8::B"]\n'
-         '[bgp]\nfamilies = ["evpn"]\nhold_time_s = 9\n'
-         '[[peer]]\nname = "rr"\naddress = "192.0.2.100"\nremote_as = 64512\n'
-         '[[peer]]\naddress = "2001:DB8::1"\nremote_as = 1\nfamilies = ["vpnv4"]\nhold_time_s = 30\n'
-         '[api]\nmode = "0600"\ntcp = "[::1]:8179"\n[labels]\nrange = [100, 100]\n'
+        '[bgp]\nfamilies = ["evpn"]\nhold_time_s = 9\n'
+        '[[peer]]\nname = "rr"\naddress = "192.0.2.100"\nremote_as = 64512\n'
+        '[[peer]]\naddress = "2001:DB8::1"\nremote_as = 1\nfamilies = ["vpnv4"]\nhold_time_s = 30\n'
+        '[api]\nmode = "0600"\ntcp = "[::1]:8179"\n[labels]\nrange = [100, 100]\n'
     )
     assert config.node.tunnel_ip == ("192.0.2.11", "2001:db8::b")
     assert (config.api.mode, config.api.tcp) == (0o600, ("::1", 8179))

@@ -15,7 +15,7 @@ from speaker.path import AS_SEQUENCE, AS_SET, Attributes
 
 def candidate(source: str = "192.0.2.1", key: bytes = b"k", external: bool = False, **attributes: Any) -> Candidate:
     attributes.setdefault("next_hop", b"\xc0\x00\x02\x01")
-    return Candidate(Attributes(wire=b"", **attributes).path(b""), source, key, external, b"\x01\x01\x01\x01")
+    return Candidate(Attributes(**attributes).path(b""), source, key, external, b"\x01\x01\x01\x01")
 
 
 @pytest.mark.parametrize(

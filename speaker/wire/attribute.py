@@ -1,0 +1,473 @@
+"""Path attributes: one table says how each is read, written, and what follows when it is malformed.
+
+    octets --decode--> Attributes (decoded once per block, RFC 7606 applied) --block--> octets
+
+The reaction to a malformed attribute is in the class of what its reader raises (RFC 7606 section 7): `TreatAsWithdraw`
+takes the routes of the UPDATE away, `AttributeDiscard` drops the attribute alone, `SessionReset` is left for what
+RFC 4271 section 6.3 still asks it for.  MP_REACH_NLRI and MP_UNREACH_NLRI are not here: they carry routes and belong
+to `speaker.wire.update`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+
+from speaker.errors import AttributeDiscard, BgpError, SessionReset, TreatAsWithdraw
+from speaker.path import AS_CONFED_SEQUENCE, AS_CONFED_SET, AS_SEQUENCE, AS_SET, AsPath, Attributes
+from speaker.wire.community import is_route_target
+
+OPTIONAL, TRANSITIVE, PARTIAL, EXTENDED = 0x80, 0x40, 0x20, 0x10
+
+ORIGIN, AS_PATH, NEXT_HOP, MULTI_EXIT_DISC, LOCAL_PREF, ATOMIC_AGGREGATE, AGGREGATOR = 1, 2, 3, 4, 5, 6, 7
+COMMUNITIES, ORIGINATOR_ID, CLUSTER_LIST, MP_REACH, MP_UNREACH, EXT_COMMUNITIES = 8, 9, 10, 14, 15, 16
+AS4_PATH, AS4_AGGREGATOR, PMSI_TUNNEL, LARGE_COMMUNITIES = 17, 18, 22, 32
+
+AS_TRANS = 23456  # RFC 6793 section 9
+
+INTERNED_AT_MOST = 65536
+"""Blocks held; when there are more the interner starts anew, which costs memory sharing and nothing else."""
+
+
+@attrs.frozen
+class Context:
+    """What the reading of an attribute depends on: the session it came by."""
+
+    ibgp: bool
+    as4: bool  # AS numbers have 4 octets (RFC 6793)
+
+
+Fields = dict[str, Any]
+Read = Callable[[bytes, Context], Any]
+
+
+def _exactly(size: int, value: bytes, name: str) -> None:
+    if len(value) != size:
+        raise TreatAsWithdraw(f"{name} has {len(value)} octets, not {size}")
+
+
+def _multiple(size: int, value: bytes, name: str) -> None:
+    if not value or len(value) % size:
+        raise TreatAsWithdraw(f"{name} has {len(value)} octets, not a multiple of {size}")
+
+
+def _origin(value: bytes, context: Context) -> int:
+    _exactly(1, value, "ORIGIN")
+    if value[0] > 2:
+        raise TreatAsWithdraw(f"ORIGIN is {value[0]}, not 0, 1 or 2")
+    return value[0]
+
+
+def _segments(value: bytes, size: int, name: str) -> AsPath:
+    """Read segments of AS numbers of 2 or 4 octets (RFC 4271 section 4.3, RFC 5065 section 3)."""
+    segments: list[tuple[int, tuple[int, ...]]] = []
+    at = 0
+    while at < len(value):
+        if at + 2 > len(value):
+            raise TreatAsWithdraw(f"{name} ends within a segment header: {value.hex()}")
+        kind, count = value[at], value[at + 1]
+        end = at + 2 + count * size
+        if kind not in (AS_SET, AS_SEQUENCE, AS_CONFED_SEQUENCE, AS_CONFED_SET):
+            raise TreatAsWithdraw(f"{name} has a segment of type {kind}")
+        if count == 0 or end > len(value):
+            raise TreatAsWithdraw(f"{name} has a segment of {count} numbers in {len(value) - at - 2} octets")
+        numbers = struct.unpack_from(f"!{count}{'I' if size == 4 else 'H'}", value, at + 2)
+        if 0 in numbers:
+            raise TreatAsWithdraw(f"{name} holds AS 0 (RFC 7607)")
+        segments.append((kind, numbers))
+        at = end
+    return tuple(segments)
+
+
+def _as_path(value: bytes, context: Context) -> AsPath:
+    return _segments(value, 4 if context.as4 else 2, "AS_PATH")
+
+
+def _next_hop(value: bytes, context: Context) -> bytes:
+    _exactly(4, value, "NEXT_HOP")
+    return value
+
+
+def _med(value: bytes, context: Context) -> int:
+    _exactly(4, value, "MULTI_EXIT_DISC")
+    return int.from_bytes(value, "big")
+
+
+def _local_pref(value: bytes, context: Context) -> int:
+    if not context.ibgp:
+        raise AttributeDiscard("LOCAL_PREF from an external peer")
+    _exactly(4, value, "LOCAL_PREF")
+    return int.from_bytes(value, "big")
+
+
+def _atomic_aggregate(value: bytes, context: Context) -> bool:
+    if value:
+        raise AttributeDiscard(f"ATOMIC_AGGREGATE has {len(value)} octets, not 0")
+    return True
+
+
+def _aggregator(value: bytes, context: Context) -> tuple[int, bytes]:
+    size = 4 if context.as4 else 2
+    if len(value) != size + 4:
+        raise AttributeDiscard(f"AGGREGATOR has {len(value)} octets, not {size + 4}")
+    return int.from_bytes(value[:size], "big"), value[size:]
+
+
+def _communities(value: bytes, context: Context) -> tuple[int, ...]:
+    _multiple(4, value, "COMMUNITIES")
+    return struct.unpack(f"!{len(value) // 4}I", value)
+
+
+def _originator_id(value: bytes, context: Context) -> bytes:
+    if not context.ibgp:
+        raise AttributeDiscard("ORIGINATOR_ID from an external peer")
+    _exactly(4, value, "ORIGINATOR_ID")
+    return value
+
+
+def _cluster_list(value: bytes, context: Context) -> tuple[bytes, ...]:
+    if not context.ibgp:
+        raise AttributeDiscard("CLUSTER_LIST from an external peer")
+    _multiple(4, value, "CLUSTER_LIST")
+    return tuple(value[at : at + 4] for at in range(0, len(value), 4))
+
+
+def _ext_communities(value: bytes, context: Context) -> tuple[bytes, ...]:
+    _multiple(8, value, "EXTENDED COMMUNITIES")
+    return tuple(value[at : at + 8] for at in range(0, len(value), 8))
+
+
+def _as4_path(value: bytes, context: Context) -> AsPath:
+    if context.as4:
+        raise AttributeDiscard("AS4_PATH from a peer with 4-octet AS numbers (RFC 6793 section 6)")
+    try:
+        segments = _segments(value, 4, "AS4_PATH")
+    except TreatAsWithdraw as error:
+        raise AttributeDiscard(error.reason) from None
+    return tuple((kind, numbers) for kind, numbers in segments if kind in (AS_SET, AS_SEQUENCE))
+
+
+def _as4_aggregator(value: bytes, context: Context) -> tuple[int, bytes]:
+    if context.as4 or len(value) != 8:
+        raise AttributeDiscard(f"AS4_AGGREGATOR of {len(value)} octets (RFC 6793 section 6)")
+    return int.from_bytes(value[:4], "big"), value[4:]
+
+
+def _pmsi(value: bytes, context: Context) -> tuple[int, int, bytes, bytes]:
+    if len(value) < 5:
+        raise TreatAsWithdraw(f"PMSI_TUNNEL has {len(value)} octets, fewer than 5 (RFC 6514 section 5)")
+    if value[1] == 6 and len(value) not in (9, 21):  # ingress replication: the address of the PE
+        raise TreatAsWithdraw(f"PMSI_TUNNEL for ingress replication has {len(value)} octets, not 9 or 21")
+    return value[0], value[1], value[2:5], value[5:]
+
+
+def _large_communities(value: bytes, context: Context) -> tuple[tuple[int, int, int], ...]:
+    _multiple(12, value, "LARGE_COMMUNITY")
+    return tuple(struct.iter_unpack("!III", value))
+
+
+def _write_as_path(as_path: AsPath) -> bytes:
+    return b"".join(bytes((kind, len(part))) + struct.pack(f"!{len(part)}I", *part) for kind, part in _cut(as_path))
+
+
+def _cut(as_path: AsPath) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield segments of at most 255 numbers."""
+    for kind, numbers in as_path:
+        for at in range(0, len(numbers), 255):
+            yield kind, numbers[at : at + 255]
+
+
+def _write_pmsi(pmsi: tuple[int, int, bytes, bytes]) -> bytes:
+    flags, kind, label, tunnel = pmsi
+    return bytes((flags, kind)) + label + tunnel
+
+
+@attrs.frozen
+class Kind:
+    """One row of the table."""
+
+    code: int
+    name: str
+    flags: int  # OPTIONAL and TRANSITIVE as the RFC has them
+    field: str  # of speaker.path.Attributes
+    read: Read
+    write: Callable[[Any], bytes]  # from the field's value, 4-octet AS numbers
+
+
+_U32 = struct.Struct("!I").pack
+_KINDS = (
+    Kind(ORIGIN, "ORIGIN", TRANSITIVE, "origin", _origin, lambda value: bytes((value,))),
+    Kind(AS_PATH, "AS_PATH", TRANSITIVE, "as_path", _as_path, _write_as_path),
+    Kind(NEXT_HOP, "NEXT_HOP", TRANSITIVE, "next_hop", _next_hop, bytes),
+    Kind(MULTI_EXIT_DISC, "MULTI_EXIT_DISC", OPTIONAL, "med", _med, _U32),
+    Kind(LOCAL_PREF, "LOCAL_PREF", TRANSITIVE, "local_pref", _local_pref, _U32),
+    Kind(ATOMIC_AGGREGATE, "ATOMIC_AGGREGATE", TRANSITIVE, "atomic_aggregate", _atomic_aggregate, lambda value: b""),
+    Kind(AGGREGATOR, "AGGREGATOR", OPTIONAL | TRANSITIVE, "aggregator", _aggregator, lambda v: _U32(v[0]) + v[1]),
+    Kind(
+        COMMUNITIES,
+        "COMMUNITIES",
+        OPTIONAL | TRANSITIVE,
+        "communities",
+        _communities,
+        lambda value: b"".join(map(_U32, value)),
+    ),
+    Kind(ORIGINATOR_ID, "ORIGINATOR_ID", OPTIONAL, "originator_id", _originator_id, bytes),
+    Kind(CLUSTER_LIST, "CLUSTER_LIST", OPTIONAL, "cluster_list", _cluster_list, b"".join),
+    Kind(EXT_COMMUNITIES, "EXTENDED COMMUNITIES", OPTIONAL | TRANSITIVE, "ext_communities", _ext_communities, b"".join),
+    Kind(AS4_PATH, "AS4_PATH", OPTIONAL | TRANSITIVE, "as4_path", _as4_path, _write_as_path),
+    Kind(AS4_AGGREGATOR, "AS4_AGGREGATOR", OPTIONAL | TRANSITIVE, "as4_aggregator", _as4_aggregator, bytes),
+    Kind(PMSI_TUNNEL, "PMSI_TUNNEL", OPTIONAL | TRANSITIVE, "pmsi", _pmsi, _write_pmsi),
+    Kind(
+        LARGE_COMMUNITIES,
+        "LARGE_COMMUNITY",
+        OPTIONAL | TRANSITIVE,
+        "large_communities",
+        _large_communities,
+        lambda value: b"".join(struct.pack("!III", *each) for each in value),
+    ),
+)
+TABLE = {kind.code: kind for kind in _KINDS}
+"""By attribute code.  RFC 4271 (1 to 7), 1997 (8), 4456 (9, 10), 4360 (16), 6793 (17, 18), 6514 (22), 8092 (32)."""
+
+_WRITTEN = tuple(
+    (kind.code, kind.flags, kind.field, kind.write)
+    for kind in _KINDS
+    if kind.code not in (ORIGIN, AS_PATH, NEXT_HOP, AS4_PATH, AS4_AGGREGATOR, AGGREGATOR)
+)
+
+
+class Interner:
+    """Holds each attribute block decoded once, and each combination of values that the node makes once."""
+
+    def __init__(self) -> None:
+        self._received: dict[Context, dict[bytes, Attributes]] = {}
+        self._made: dict[tuple[Any, ...], Attributes] = {}
+
+    def received(self, context: Context) -> dict[bytes, Attributes]:
+        """Return the blocks that came by sessions of this kind; `decode` says what the keys are."""
+        return self._received.setdefault(context, {})
+
+    def made(self, key: tuple[Any, ...], build: Callable[[], Attributes]) -> Attributes:
+        """Return the attributes with these values, built at the first asking."""
+        found = self._made.get(key)
+        if found is None:
+            if len(self._made) >= INTERNED_AT_MOST:
+                self._made.clear()
+            found = self._made[key] = build()
+        return found
+
+
+def decode(
+    block: bytes, next_hop: bytes, context: Context, interned: dict[bytes, Attributes], errors: list[BgpError]
+) -> Attributes:
+    """Return what a block says, decoded at its first coming (hot: one look-up in `interned`).
+
+    `block` holds whole attributes other than MP_REACH_NLRI and MP_UNREACH_NLRI; `next_hop` is MP_REACH_NLRI's, 4 or 16
+    octets, empty where the block's own NEXT_HOP counts.  What was discarded is added to `errors`.
+    TreatAsWithdraw or SessionReset if the block cannot be used.
+    """
+    key = _LENGTHS[len(next_hop)] + next_hop + block
+    found = interned.get(key)
+    if found is None:
+        before = len(errors)
+        found = _decode(block, next_hop, context, errors)
+        if len(errors) == before:  # others are decoded each time, so that each time what is wrong with them is told
+            if len(interned) >= INTERNED_AT_MOST:
+                interned.clear()
+            interned[key] = found
+    return found
+
+
+_LENGTHS = tuple(bytes((number,)) for number in range(17))
+
+
+def split(block: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (flags, code, value); TreatAsWithdraw when the last attribute is cut off (RFC 7606 section 4)."""
+    at, size = 0, len(block)
+    while at < size:
+        if at + 3 > size or (block[at] & EXTENDED and at + 4 > size):
+            raise TreatAsWithdraw(f"the attributes end within a header: {block[at:].hex()}")
+        flags, code = block[at], block[at + 1]
+        if flags & EXTENDED:
+            start = at + 4
+            end = start + (block[at + 2] << 8 | block[at + 3])
+        else:
+            start = at + 3
+            end = start + block[at + 2]
+        if end > size:
+            raise TreatAsWithdraw(f"attribute {code} has {size - start} octets of its {end - start}")
+        yield flags, code, block[start:end]
+        at = end
+
+
+def _decode(block: bytes, next_hop: bytes, context: Context, errors: list[BgpError]) -> Attributes:
+    fields: Fields = {}
+    unknown: list[tuple[int, int, bytes]] = []
+    seen: set[int] = set()
+    failure: TreatAsWithdraw | None = None
+    for flags, code, value in split(block):
+        if code in seen:
+            errors.append(AttributeDiscard(f"attribute {code} came twice; the first counts (RFC 7606 section 3 g)"))
+            continue
+        seen.add(code)
+        kind = TABLE.get(code)
+        if kind is None:
+            if not flags & OPTIONAL:
+                data = bytes((flags, code, *([len(value)] if len(value) < 256 else [*len(value).to_bytes(2, "big")])))
+                raise SessionReset(3, 2, f"well-known attribute {code} is not known", data + value)
+            if flags & TRANSITIVE:
+                unknown.append((flags, code, value))
+            continue
+        try:
+            if (flags ^ kind.flags) & (OPTIONAL | TRANSITIVE):
+                raise TreatAsWithdraw(f"{kind.name} has the flags 0x{flags:02x} (RFC 7606 section 3 c)")
+            fields[kind.field] = kind.read(value, context)
+        except AttributeDiscard as error:
+            errors.append(error)
+        except TreatAsWithdraw as error:
+            failure = failure or error  # the whole block is looked through: a SessionReset weighs more
+    if failure is None:
+        failure = _missing(seen, next_hop, context)
+    if failure is not None:
+        raise failure
+    if next_hop:
+        fields["next_hop"] = next_hop
+    _check_next_hop(fields["next_hop"])
+    _merge_as4(fields)
+    targets = frozenset(filter(is_route_target, fields.get("ext_communities", ())))
+    return Attributes(**fields, unknown=tuple(unknown), route_targets=targets)
+
+
+def _missing(seen: set[int], next_hop: bytes, context: Context) -> TreatAsWithdraw | None:
+    """Tell which mandatory attribute is not there (RFC 4271 section 5, RFC 7606 section 3 d)."""
+    wanted = [ORIGIN, AS_PATH]
+    wanted += [LOCAL_PREF] if context.ibgp else []
+    wanted += [] if next_hop else [NEXT_HOP]
+    lacking = [TABLE[code].name for code in wanted if code not in seen]
+    return TreatAsWithdraw(f"{', '.join(lacking)} missing") if lacking else None
+
+
+def _check_next_hop(next_hop: bytes) -> None:
+    """Refuse what can be nobody's address (RFC 4271 section 6.3)."""
+    if len(next_hop) == 4:
+        wrong = next_hop[0] in (0, 127) or next_hop[0] >= 224
+    else:
+        wrong = next_hop[0] == 0xFF or next_hop in (bytes(16), bytes(15) + b"\x01")
+    if wrong:
+        raise TreatAsWithdraw(f"next hop {next_hop.hex()} is no host's address")
+
+
+def _merge_as4(fields: Fields) -> None:
+    """Put the 4-octet AS numbers that went around a 2-octet speaker in their place (RFC 6793 section 4.2.3)."""
+    as4_path: AsPath = fields.pop("as4_path", ())
+    as4_aggregator = fields.pop("as4_aggregator", None)
+    if "aggregator" in fields:
+        if fields["aggregator"][0] != AS_TRANS:
+            return
+        if as4_aggregator is not None:
+            fields["aggregator"] = as4_aggregator
+    as_path: AsPath = fields["as_path"]
+    surplus = _path_length(as_path) - _path_length(as4_path)
+    if not as4_path or surplus < 0:
+        return
+    leading: list[tuple[int, tuple[int, ...]]] = []
+    for kind, numbers in as_path:
+        if kind in (AS_CONFED_SEQUENCE, AS_CONFED_SET):
+            leading.append((kind, numbers))
+        elif surplus <= 0:
+            break
+        elif kind == AS_SET:
+            leading.append((kind, numbers))
+            surplus -= 1
+        else:
+            leading.append((kind, numbers[:surplus]))
+            surplus -= len(numbers)
+    if leading and leading[-1][0] == AS_SEQUENCE == as4_path[0][0]:
+        as4_path = ((AS_SEQUENCE, leading.pop()[1] + as4_path[0][1]), *as4_path[1:])
+    fields["as_path"] = (*leading, *as4_path)
+
+
+def _path_length(as_path: AsPath) -> int:
+    return sum(1 if kind == AS_SET else len(numbers) for kind, numbers in as_path if kind in (AS_SET, AS_SEQUENCE))
+
+
+def make(
+    interner: Interner,
+    *,
+    next_hop: bytes,
+    origin: int = 0,
+    as_path: AsPath = (),
+    med: int | None = None,
+    local_pref: int | None = None,
+    communities: tuple[int, ...] = (),
+    ext_communities: tuple[bytes, ...] = (),
+    large_communities: tuple[tuple[int, int, int], ...] = (),
+    pmsi: tuple[int, int, bytes, bytes] | None = None,
+) -> Attributes:
+    """Return the attributes of a route of our own, interned: equal values give the same object."""
+    key = (next_hop, origin, as_path, med, local_pref, communities, ext_communities, large_communities, pmsi)
+    return interner.made(
+        key,
+        lambda: Attributes(
+            next_hop=next_hop,
+            origin=origin,
+            as_path=as_path,
+            med=med,
+            local_pref=local_pref,
+            communities=communities,
+            ext_communities=ext_communities,
+            large_communities=large_communities,
+            pmsi=pmsi,
+            route_targets=frozenset(filter(is_route_target, ext_communities)),
+        ),
+    )
+
+
+def attribute(flags: int, code: int, value: bytes) -> bytes:
+    """Return one attribute as on the wire."""
+    if len(value) > 255:
+        return bytes((flags | EXTENDED, code)) + len(value).to_bytes(2, "big") + value
+    return bytes((flags, code, len(value))) + value
+
+
+def block(attributes: Attributes, *, as4: bool) -> bytes:
+    """Return the attributes as sent, ordered by code, without NEXT_HOP and the MP attributes.
+
+    To a peer with 2-octet AS numbers, AS_PATH goes with AS_TRANS and the true one in AS4_PATH (RFC 6793 section 4.2.2).
+    """
+    out = [attribute(TRANSITIVE, ORIGIN, bytes((attributes.origin,)))]
+    late: list[bytes] = []
+    wide = _write_as_path(attributes.as_path)
+    if as4:
+        out.append(attribute(TRANSITIVE, AS_PATH, wide))
+    else:
+        out.append(attribute(TRANSITIVE, AS_PATH, _write_narrow(attributes.as_path)))
+        if any(number > 0xFFFF for _, numbers in attributes.as_path for number in numbers):
+            true = tuple(each for each in attributes.as_path if each[0] in (AS_SET, AS_SEQUENCE))
+            late.append(attribute(OPTIONAL | TRANSITIVE, AS4_PATH, _write_as_path(true)))
+    if attributes.aggregator is not None:
+        asn, address = attributes.aggregator
+        octets = _U32(asn) if as4 else min(asn, AS_TRANS if asn > 0xFFFF else asn).to_bytes(2, "big")
+        out.append(attribute(OPTIONAL | TRANSITIVE, AGGREGATOR, octets + address))
+        if not as4 and asn > 0xFFFF:
+            late.append(attribute(OPTIONAL | TRANSITIVE, AS4_AGGREGATOR, _U32(asn) + address))
+    for code, flags, field, write in _WRITTEN:
+        value = getattr(attributes, field)
+        if value is not None and value is not False and value != ():
+            out.append(attribute(flags, code, write(value)))
+    for flags, code, value in attributes.unknown:
+        out.append(attribute((flags | PARTIAL) & ~EXTENDED, code, value))  # RFC 4271 section 5
+    out += late
+    out.sort(key=lambda each: each[1])
+    return b"".join(out)
+
+
+def _write_narrow(as_path: AsPath) -> bytes:
+    out = b""
+    for kind, numbers in _cut(as_path):
+        narrow = [number if number <= 0xFFFF else AS_TRANS for number in numbers]
+        out += bytes((kind, len(narrow))) + struct.pack(f"!{len(narrow)}H", *narrow)
+    return out

@@ -1,0 +1,292 @@
+"""UPDATE messages (RFC 4271 section 4.3, RFC 4760): routes and withdrawals, decoded by the rules of RFC 7606, encoded.
+
+    body --cut--> withdrawn | attributes | NLRI
+                      MP_REACH_NLRI: family, next hop, NLRI        the other attributes: one block, decoded once and
+                      MP_UNREACH_NLRI: family, NLRI                interned together with the next hop
+
+Reactions (RFC 7606 section 2): treat-as-withdraw moves the announced keys to the withdrawn ones; a family whose NLRI
+cannot be told apart is disabled (section 7.11); the session ends only where neither is possible.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from speaker.errors import AttributeDiscard, BgpError, DisableFamily, SessionReset, TreatAsWithdraw
+from speaker.path import Attributes, Path
+from speaker.values import Family
+from speaker.wire import nlri
+from speaker.wire.attribute import (
+    EXTENDED,
+    MP_REACH,
+    MP_UNREACH,
+    NEXT_HOP,
+    OPTIONAL,
+    TRANSITIVE,
+    Context,
+    Interner,
+    attribute,
+    block,
+    decode,
+)
+from speaker.wire.framing import Framing
+from speaker.wire.message import HEADER_SIZE, MESSAGE_LIMIT, UPDATE, message
+
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+_FAMILIES = {int(family): family for family in Family}
+_NEXT_HOP_SIZES: dict[Family, dict[int, tuple[int, int]]] = {
+    # octets on the wire: where the address is; RD 0 in front for VPN families, a link-local one behind is not used
+    Family.IPV4: {4: (0, 4), 16: (0, 16), 32: (0, 16)},
+    Family.IPV6: {16: (0, 16), 32: (0, 16)},
+    Family.VPNV4: {12: (8, 12), 24: (8, 24), 48: (8, 24)},
+    Family.VPNV6: {24: (8, 24), 48: (8, 24), 12: (8, 12)},
+    Family.EVPN: {4: (0, 4), 16: (0, 16)},
+    Family.RTC: {4: (0, 4), 16: (0, 16)},
+}
+
+
+@attrs.define
+class Update:
+    """What one UPDATE says, checked."""
+
+    withdrawn: list[tuple[Family, list[bytes]]] = attrs.field(factory=list)  # NLRI keys
+    announced: list[tuple[Family, dict[bytes, Path]]] = attrs.field(factory=list)  # never an empty dict
+    end_of_rib: Family | None = None  # RFC 4724 section 2
+    errors: list[BgpError] = attrs.field(factory=list)  # what was wrong and tolerated
+
+
+class UpdateDecoder:
+    """Decodes the UPDATEs of one session."""
+
+    def __init__(self, interner: Interner, *, ibgp: bool, as4: bool, families: frozenset[Family]) -> None:
+        self.families = families
+        self._context = Context(ibgp, as4)
+        self._interned = interner.received(self._context)
+
+    def decode(self, body: bytes) -> Update:
+        """Read the body of one UPDATE (hot). Raises SessionReset or DisableFamily, nothing else."""
+        update = Update()
+        errors = update.errors
+        size = len(body)
+        attributes_at = 4 + (body[0] << 8 | body[1])
+        if attributes_at > size:
+            raise SessionReset(3, 1, f"withdrawn routes of {attributes_at - 4} octets in a body of {size}")
+        nlri_at = attributes_at + (body[attributes_at - 2] << 8 | body[attributes_at - 1])
+        if nlri_at > size:
+            raise SessionReset(3, 1, f"attributes of {nlri_at - attributes_at} octets in a body of {size}")
+        if attributes_at > 4:
+            self._withdraw(update, Family.IPV4, body[2 : attributes_at - 2])
+        reach: bytes | None = None
+        unreach: bytes | None = None
+        rest: list[bytes] = []
+        failure: BgpError | None = None
+        at = kept = attributes_at
+        while at < nlri_at:
+            # RFC 7606 section 4: the end of the attributes is beyond doubt, an attribute that goes beyond it is
+            # malformed
+            flags = body[at]
+            if flags & EXTENDED:
+                start = at + 4
+                end = start + (body[at + 2] << 8 | body[at + 3]) if start <= nlri_at else size + 1
+            else:
+                start = at + 3
+                end = start + body[at + 2] if start <= nlri_at else size + 1
+            if end > nlri_at:
+                failure = TreatAsWithdraw(f"the attributes are cut off at {body[at : min(nlri_at, at + 32)].hex()}")
+                rest.append(body[kept:at])
+                kept = nlri_at
+                break
+            code = body[at + 1]
+            if code in (MP_REACH, MP_UNREACH):
+                if (reach if code == MP_REACH else unreach) is not None:
+                    raise SessionReset(3, 1, f"attribute {code} came twice (RFC 7606 section 3 g)")
+                if flags & (OPTIONAL | TRANSITIVE) != OPTIONAL:
+                    failure = failure or TreatAsWithdraw(f"attribute {code} has the flags 0x{flags:02x}")
+                if code == MP_REACH:
+                    reach = body[start:end]
+                else:
+                    unreach = body[start:end]
+                if at > kept:
+                    rest.append(body[kept:at])
+                kept = end
+            at = end
+        if kept < nlri_at:
+            rest.append(body[kept:nlri_at])
+        others = rest[0] if len(rest) == 1 else b"".join(rest)
+        if unreach is not None:
+            self._unreach(update, unreach, alone=reach is None and attributes_at == 4 and nlri_at == size)
+        elif size == 4:
+            update.end_of_rib = Family.IPV4
+        if reach is not None:
+            self._reach(update, reach, others, failure)
+        if nlri_at < size:
+            try:
+                routes = nlri.decode(Family.IPV4, body[nlri_at:], errors)
+            except Framing as error:
+                raise SessionReset(3, 10, str(error)) from None
+            self._announce(update, Family.IPV4, routes, others, b"", failure)
+        elif failure is not None and reach is None:
+            # RFC 7606 section 5.2: what was to be withdrawn or announced is not to be found
+            raise SessionReset(3, 1, failure.reason)
+        return update
+
+    def _family(self, update: Update, octets: bytes, name: str) -> Family | None:
+        if len(octets) < 3:
+            raise SessionReset(3, 9, f"{name} has {len(octets)} octets", octets)
+        family = _FAMILIES.get(octets[0] << 16 | octets[1] << 8 | octets[2])
+        if family not in self.families:
+            afi, safi = octets[0] << 8 | octets[1], octets[2]
+            update.errors.append(
+                AttributeDiscard(f"{name} for AFI {afi} SAFI {safi}, which this session does not carry")
+            )
+            return None
+        return family
+
+    def _withdraw(self, update: Update, family: Family, octets: bytes) -> None:
+        try:
+            keys = nlri.decode_withdrawn(family, octets, update.errors)
+        except Framing as error:
+            if family is Family.IPV4:
+                raise SessionReset(3, 10, str(error)) from None
+            raise DisableFamily(family, str(error)) from None
+        if keys:
+            update.withdrawn.append((family, keys))
+
+    def _unreach(self, update: Update, octets: bytes, alone: bool) -> None:
+        family = self._family(update, octets, "MP_UNREACH_NLRI")
+        if family is None:
+            return
+        if len(octets) > 3:
+            self._withdraw(update, family, octets[3:])
+        elif alone:
+            update.end_of_rib = family
+
+    def _reach(self, update: Update, octets: bytes, others: bytes, failure: BgpError | None) -> None:
+        family = self._family(update, octets, "MP_REACH_NLRI")
+        if family is None:
+            return
+        if len(octets) < 5:
+            raise SessionReset(3, 9, f"MP_REACH_NLRI has {len(octets)} octets", octets)
+        size = octets[3]
+        where = _NEXT_HOP_SIZES[family].get(size)
+        if where is None or len(octets) < 5 + size:
+            raise DisableFamily(family, f"next hop of {size} octets for {family.text} (RFC 7606 section 7.11)")
+        next_hop = octets[4 + where[0] : 4 + where[1]]
+        if len(next_hop) == 16 and next_hop[:12] == _V4_MAPPED:
+            next_hop = next_hop[12:]
+        try:
+            routes = nlri.decode(family, octets[5 + size :], update.errors)
+        except Framing as error:
+            raise DisableFamily(family, str(error)) from None
+        self._announce(update, family, routes, others, next_hop, failure)
+
+    def _announce(
+        self,
+        update: Update,
+        family: Family,
+        routes: nlri.Routes,
+        others: bytes,
+        next_hop: bytes,
+        failure: BgpError | None,
+    ) -> None:
+        if family not in self.families or not routes:
+            return
+        try:
+            if failure is not None:
+                raise failure
+            attributes = decode(others, next_hop, self._context, self._interned, update.errors)
+        except TreatAsWithdraw as error:
+            update.errors.append(error)
+            update.withdrawn.append((family, [key for key, _ in routes]))
+            return
+        paths = attributes.paths
+        announced: dict[bytes, Path] = {}
+        last: bytes | None = None
+        path: Path | None = None
+        for key, extra in routes:
+            if extra != last or path is None:
+                last = extra
+                path = paths.get(extra) or attributes.path(extra)
+            announced[key] = path
+        update.announced.append((family, announced))
+
+
+def end_of_rib(family: Family) -> bytes:
+    """Return the message that says that all routes of a family have been told (RFC 4724 section 2)."""
+    if family is Family.IPV4:
+        return message(UPDATE, bytes(4))
+    return message(UPDATE, b"\0\0\0\x06" + attribute(OPTIONAL, MP_UNREACH, _afi_safi(family)))
+
+
+def _afi_safi(family: Family) -> bytes:
+    return struct.pack("!HB", family.afi, family.safi)
+
+
+def _packed(octets: Iterable[bytes], room: int) -> Iterator[bytes]:
+    """Join NLRI to runs of at most `room` octets."""
+    run: list[bytes] = []
+    size = 0
+    for each in octets:
+        if size + len(each) > room and run:
+            yield b"".join(run)
+            run, size = [], 0
+        run.append(each)
+        size += len(each)
+    if run:
+        yield b"".join(run)
+
+
+def _wire_next_hop(family: Family, next_hop: bytes) -> bytes:
+    if family is Family.VPNV6 and len(next_hop) == 4:
+        next_hop = _V4_MAPPED + next_hop  # RFC 4659 section 3.2.1.2
+    return bytes(8) + next_hop if family in (Family.VPNV4, Family.VPNV6) else next_hop
+
+
+def encode_updates(
+    family: Family,
+    attributes: Attributes,
+    routes: Iterable[tuple[bytes, bytes]],
+    *,
+    as4: bool,
+    limit: int = MESSAGE_LIMIT,
+) -> Iterator[bytes]:
+    """Yield whole messages that announce (key, extra) with these attributes, each filled up to `limit` octets.
+
+    ValueError if not even one route fits beside the attributes.
+    """
+    others = block(attributes, as4=as4)
+    encoded = nlri.encode(family, routes)
+    if family is Family.IPV4 and len(attributes.next_hop) == 4:
+        others += attribute(TRANSITIVE, NEXT_HOP, attributes.next_hop)
+        head = b"\0\0" + len(others).to_bytes(2, "big") + others
+        for run in _packed(encoded, limit - HEADER_SIZE - len(head)):
+            yield _whole(head + run, limit)
+        return
+    next_hop = _wire_next_hop(family, attributes.next_hop)
+    reach = _afi_safi(family) + bytes((len(next_hop),)) + next_hop + b"\0"
+    for run in _packed(encoded, limit - HEADER_SIZE - 8 - len(others) - len(reach)):
+        size = len(reach) + len(run)
+        mp_reach = bytes((OPTIONAL | EXTENDED, MP_REACH)) + size.to_bytes(2, "big") + reach + run
+        yield _whole(b"\0\0" + (len(mp_reach) + len(others)).to_bytes(2, "big") + mp_reach + others, limit)
+
+
+def _whole(body: bytes, limit: int) -> bytes:
+    if HEADER_SIZE + len(body) > limit:
+        raise ValueError(f"an UPDATE of {HEADER_SIZE + len(body)} octets for one route, with a limit of {limit}")
+    return message(UPDATE, body)
+
+
+def encode_withdrawals(family: Family, keys: Iterable[bytes], limit: int = MESSAGE_LIMIT) -> Iterator[bytes]:
+    """Yield whole messages that withdraw these keys, each filled up to `limit` octets."""
+    encoded = nlri.encode(family, ((key, b"") for key in keys))
+    if family is Family.IPV4:
+        for run in _packed(encoded, limit - HEADER_SIZE - 4):
+            yield message(UPDATE, len(run).to_bytes(2, "big") + run + b"\0\0")
+        return
+    head = _afi_safi(family)
+    for run in _packed(encoded, limit - HEADER_SIZE - 8 - len(head)):
+        unreach = bytes((OPTIONAL | EXTENDED, MP_UNREACH)) + (len(head) + len(run)).to_bytes(2, "big") + head + run
+        yield message(UPDATE, b"\0\0" + len(unreach).to_bytes(2, "big") + unreach)
