@@ -1,0 +1,138 @@
+"""A node in memory: real intent, a store that refuses when it is told to, and views that say what a test put there.
+
+    node = FakeNode()
+    server = ApiServer(application(node), path=folder / "api.sock")
+
+    store = FakeStore()
+    node = FakeNode(store)
+    store.refuses = "the disk is full"
+
+Nothing becomes of wishes by itself: `statuses` says what became of an object, and `ACTIVE` is what is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_network
+from typing import Any
+
+from bgpvpn.api.boundary import Plain, Watcher
+from bgpvpn.intent import Change, Intent, Key, Removal, Store, StoredLease, StoreError, kind_of
+from bgpvpn.objects import Bgpvpn, Kind, Object
+from speaker.values import Family, RouteTarget
+
+
+class FakeStore:
+    """A store in memory: it keeps what is written in order, or refuses it for a reason."""
+
+    def __init__(self) -> None:
+        self.refuses = ""  # the reason; "": it takes everything
+        self.changes: list[Change] = []
+
+    def load(self) -> tuple[list[Change], list[StoredLease]]:
+        last = {(change.kind, change.id): change for change in self.changes}
+        return [change for change in last.values() if change.thing is not None], []
+
+    def write(
+        self,
+        changes: Iterable[Change] = (),
+        leases: Iterable[StoredLease] = (),
+        dropped_leases: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        if self.refuses:
+            raise StoreError(self.refuses)
+        self.changes.extend(changes)
+
+
+class FakeNode:
+    """What the API needs of a node (`bgpvpn.api.boundary.Node`)."""
+
+    def __init__(self, store: Store | None = None, *, configured: Sequence[Object] = ()) -> None:
+        self.intent = Intent()
+        self.store = store or FakeStore()
+        self.wall = 1_700_000_000.0  # seconds since 1970; a second later at each write
+        self.statuses: dict[Key, Plain] = {}
+        self.watchers: list[Watcher] = []
+        self.status_plain: Plain = {"version": "0.1.0", "synced": True, "uptime_s": 12, "degraded": []}
+        self.session_rows: list[Plain] = []
+        self.route_rows: list[Plain] = []  # as `bgpvpn.views.routes` makes them
+        self.instance_rows: list[Plain] = []
+        self.kernel_plain: Plain = {"objects": [], "counters": {}}
+        self.metric_rows: list[Plain] = []
+        for thing in configured:
+            self.intent.load(self.intent.plan([thing], self.wall), configured=True)
+
+    def write(self, wishes: Sequence[Object | Removal]) -> list[Change]:
+        changes = self.intent.plan(wishes, self.wall)
+        self.store.write(changes)
+        self.intent.apply(changes)
+        self.wall += 1
+        for change in changes:
+            done = "removed" if change.thing is None else "made" if change.stamp.revision == 1 else "changed"
+            self.tell({"type": "intent", "kind": change.kind, "id": change.id, "change": done})
+        return changes
+
+    def tell(self, event: Plain) -> None:
+        """Let every watcher have an event."""
+        for watcher in list(self.watchers):
+            watcher(event)
+
+    def subscribe(self, watcher: Watcher) -> Callable[[], None]:
+        self.watchers.append(watcher)
+        return lambda: self.watchers.remove(watcher)
+
+    def status_of(self, kind: Kind, id_: str) -> Plain:
+        active = {"state": "ACTIVE", "reason": "", "observed_revision": self.intent.stamps[kind, id_].revision}
+        return self.statuses.get((kind, id_), active)
+
+    def status(self) -> Plain:
+        return self.status_plain
+
+    def sessions(self) -> list[Plain]:
+        return self.session_rows
+
+    def routes(
+        self,
+        *,
+        family: str | None,
+        route_target: str | None,
+        prefix: str | None,
+        vpn: Bgpvpn | None,
+        source: str | None,
+        most: int,
+    ) -> list[Plain]:
+        wanted: dict[str, Any] = {
+            "family": family and Family.parse(family).text,
+            "route_targets": route_target and str(RouteTarget.parse(route_target)),
+            "nlri": prefix,
+            "source": source,
+            "imported_by": vpn and (vpn.name or vpn.id),
+        }
+        found = [row for row in self.route_rows if all(_says(row[field], text) for field, text in wanted.items())]
+        return found[:most]
+
+    def instances(self) -> list[Plain]:
+        return self.instance_rows
+
+    def kernel(self) -> Plain:
+        return self.kernel_plain
+
+    def explain_prefix(self, prefix: str) -> Plain:
+        network = ip_network(prefix, strict=False)
+        return {"prefix": str(network), "verdict": f"nobody told this node about {network}"}
+
+    def explain_port(self, port_id: str) -> Plain:
+        return {"port": port_id, "status": self.status_of("port", port_id)}
+
+    def metrics(self) -> list[Plain]:
+        return self.metric_rows
+
+
+def _says(value: str | list[str], text: str | None) -> bool:
+    """Tell whether a field of a route has a text: as a member of a list, or as a word."""
+    return text is None or text in (value if isinstance(value, list) else value.split())
+
+
+def contents(node: FakeNode) -> dict[Key, Object]:
+    """Return all that is wanted of a node now."""
+    return {(kind_of(each), each.id): each for table in node.intent.tables.values() for each in table.rows.values()}
