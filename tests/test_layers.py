@@ -59,7 +59,15 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (
         "reconciling",
-        ("bgpvpn.dataplane.rows", "bgpvpn.plan", "bgpvpn.refused", "bgpvpn.reconcile", "bgpvpn.dataplane.linux"),
+        (
+            "bgpvpn.dataplane.rows",
+            "bgpvpn.dataplane.linux",
+            "bgpvpn.plan",
+            "bgpvpn.refused",
+            "bgpvpn.wanted",
+            "bgpvpn.nexthops",
+            "bgpvpn.reconcile",
+        ),
     ),
     ("node", ("bgpvpn.node", "bgpvpn.views", "bgpvpn.record")),
     (
@@ -78,7 +86,14 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 COMMAND = ("cli", "cli.*")
 """The command stands beside the layers: it speaks HTTP to the daemon and imports nothing of it."""
 
-WITHOUT_BGP = {"bgpvpn.desired", "bgpvpn.plan", "bgpvpn.reconcile", "bgpvpn.dataplane.linux"}
+WITHOUT_BGP = {
+    "bgpvpn.desired",
+    "bgpvpn.plan",
+    "bgpvpn.wanted",
+    "bgpvpn.nexthops",
+    "bgpvpn.reconcile",
+    "bgpvpn.dataplane.linux",
+}
 """The dataplane's side of the house: of the speaker it knows the table only."""
 
 CLOCKS_AND_CHANCE = {"time", "random", "secrets"}

@@ -1,0 +1,231 @@
+"""Which nexthop object a route points at, so that a change of many routes is a change of one object.
+
+    Via --first tier with a usable next hop--> content: leaves        leaf   one way out: (device, label, gateway)
+     |                                          |                     group  what routes point at: one or more leaves
+     +--------------- home: a group with that content <--- routes
+
+Each Via has a group of its own, its home, also when two Vias lead to the same place for the time being: they part when
+a PE is lost.  A route is in order when the group that it points at has the content that its Via asks for, whichever
+group that is.  So what a group shall be follows from what the routes that point at it want:
+
+    all want one content            the group gets it; no route is written, however many they are
+    they want different contents    the group keeps what it has, if anybody wants that; the others move to their homes
+    nobody points at it             it goes
+
+The counts of who wants what (`_wants`) are the only state that is not a copy of the kernel; they can be made anew from
+the tables at any time (`recount`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from bgpvpn.dataplane.rows import NEXTHOP_BASE, Afi, Group, Leaf
+from bgpvpn.desired import Via
+
+Content = tuple[int, ...]
+"""Ids of leaves, sorted."""
+
+IDS = range(NEXTHOP_BASE + 1, NEXTHOP_BASE + (1 << 24))
+
+
+class Nexthops:
+    """The wanted nexthop objects, by id in `rows`; who writes them to the kernel takes the ids from `dirty`."""
+
+    def __init__(self, lead: Callable[[Via, Afi], tuple[Leaf, ...]]) -> None:
+        """`lead` returns the leaves of a Via's first tier that has a usable one; a blackhole if none has."""
+        self.rows: dict[int, Leaf | Group] = {}
+        self.dirty: dict[int, None] = {}
+        self._lead = lead
+        self._leaf_ids: dict[Leaf, int] = {}
+        self._leaves: dict[int, Leaf] = {}
+        self._uses: Counter[int] = Counter()  # leaf id -> groups that have it
+        self._contents: dict[tuple[Via, Afi], Content] = {}
+        self._homes: dict[tuple[Via, Afi], int] = {}
+        self._wants: dict[int, dict[Via | None, int]] = {}  # group id -> Via wanted -> routes that point at the group
+        self._afi: dict[int, Afi] = {}
+        self._touched: dict[int, None] = {}
+        self._found: dict[int, Leaf | Group] = {}  # in the kernel, from before our time
+        self._next = IDS.start
+
+    # What the kernel has
+
+    def adopt(self, found: Mapping[int, Leaf | Group]) -> None:
+        """Take over what is in the kernel, so that what is right there stays."""
+        self._found = dict(found)
+        for id_, row in found.items():
+            if isinstance(row, Leaf):
+                self._leaf_ids.setdefault(row, id_)
+                self._leaves[id_] = row
+        self._next = max([self._next, *(id_ + 1 for id_ in found if id_ in IDS)])
+
+    def recount(self, pointing: Iterable[tuple[Afi, Mapping[bytes, int], Callable[[bytes], Via | None]]]) -> None:
+        """Count anew who wants what: for each table its routes in the kernel, and the Via that each wants."""
+        self._touched.update(dict.fromkeys(self._wants))
+        self._wants = {}
+        for afi, routes, wanted in pointing:
+            for prefix, id_ in routes.items():
+                self.pointed(id_, afi, wanted(prefix))
+        self._touched.update(dict.fromkeys(self._wants))
+
+    # What routes want
+
+    def note(
+        self,
+        afi: Afi,
+        changed: Mapping[bytes, Via | None],
+        routes: Mapping[bytes, int],
+        wanted: Mapping[bytes, Via],
+    ) -> None:
+        """Follow what routes want (hot): `changed` has what each wanted before, `routes` where it points."""
+        at = routes.get
+        now = wanted.get
+        for prefix, before in changed.items():
+            id_ = at(prefix)
+            if id_ is not None:
+                via = now(prefix)
+                if via is not before:
+                    self.left(id_, before)
+                    self.pointed(id_, afi, via)
+
+    def pointed(self, id_: int, afi: Afi, via: Via | None, count: int = 1) -> None:
+        """Note that routes that want `via` point at a group now."""
+        wants = self._wants.get(id_)
+        if wants is None:
+            wants = self._wants[id_] = {}
+            self._afi[id_] = afi
+        wants[via] = wants.get(via, 0) + count
+        self._touched[id_] = None
+
+    def left(self, id_: int, via: Via | None, count: int = 1) -> None:
+        """Note that routes that want `via` do not point at a group any more."""
+        wants = self._wants[id_]
+        wants[via] -= count
+        if not wants[via]:
+            del wants[via]
+        self._touched[id_] = None
+
+    def settle(self) -> None:
+        """Work out what each group shall be that routes came to, left, or see with other eyes."""
+        touched, self._touched = self._touched, {}
+        for id_ in touched:
+            wants = self._wants.get(id_)
+            if not wants:
+                self._wants.pop(id_, None)
+                self._set(id_, None)
+                continue
+            afi = self._afi[id_]
+            asked: Counter[Content] = Counter()
+            for via, count in wants.items():
+                if via is not None:
+                    content = self.content(via, afi)
+                    asked[content] += count
+                    if self.leads(id_, content):
+                        self._homes.setdefault((via, afi), id_)
+            present = self._content_of(id_)
+            if asked and present not in asked and None not in wants:
+                # Routes that nobody wants any more hold a group as it is until they are gone.
+                present = asked.most_common(1)[0][0]
+            if present is not None:
+                self._set(id_, present)
+
+    def look_again(self) -> Iterator[tuple[int, Afi, Via]]:
+        """Work out anew where the Vias lead, because other next hops are usable now.
+
+        Yields (group id, family, Via) of routes that have to move to another group.
+        """
+        changed: set[tuple[Via, Afi]] = set()
+        for (via, afi), before in list(self._contents.items()):
+            del self._contents[(via, afi)]
+            if self.content(via, afi) != before:
+                changed.add((via, afi))
+        concerned = [
+            (id_, self._afi[id_], via)
+            for id_, wants in self._wants.items()
+            for via in wants
+            if via is not None and (via, self._afi[id_]) in changed
+        ]
+        self._touched.update((id_, None) for id_, _, _ in concerned)
+        self.settle()
+        for id_, afi, via in concerned:
+            if not self.leads(id_, self.content(via, afi)):
+                yield id_, afi, via
+
+    # Where routes go
+
+    def content(self, via: Via, afi: Afi) -> Content:
+        """Return the leaves that a Via leads to now."""
+        content = self._contents.get((via, afi))
+        if content is None:
+            content = tuple(sorted({self._leaf_id(leaf) for leaf in self._lead(via, afi)}))
+            self._contents[(via, afi)] = content
+        return content
+
+    def leads(self, id_: int, content: Content) -> bool:
+        """Tell whether a group leads, or is about to lead, to these leaves."""
+        return self._content_of(id_) == content
+
+    def home(self, via: Via, afi: Afi) -> int:
+        """Return the group that new routes of a Via are to point at, made if there is none."""
+        content = self.content(via, afi)
+        id_ = self._homes.get((via, afi))
+        if id_ is None or not self.leads(id_, content):
+            id_ = self._homes[(via, afi)] = self._new_id()
+            self._afi[id_] = afi
+            self._set(id_, content)
+        return id_
+
+    def forget_unused(self) -> None:
+        """Drop what is remembered of Vias that nobody wants any more."""
+        used = {(via, self._afi[id_]) for id_, wants in self._wants.items() for via in wants if via is not None}
+        self._contents = {at: content for at, content in self._contents.items() if at in used}
+        self._homes = {at: id_ for at, id_ in self._homes.items() if at in used}
+        self._afi = {id_: afi for id_, afi in self._afi.items() if id_ in self.rows or id_ in self._wants}
+        self._leaf_ids = {leaf: id_ for leaf, id_ in self._leaf_ids.items() if id_ in self.rows}
+        self._leaves = {id_: leaf for leaf, id_ in self._leaf_ids.items()}
+
+    # Objects
+
+    def _content_of(self, id_: int) -> Content | None:
+        row = self.rows.get(id_) or self._found.get(id_)
+        return row.members if isinstance(row, Group) else None
+
+    def _set(self, id_: int, content: Content | None) -> None:
+        """Make a group lead to these leaves, or None: be gone."""
+        before = self.rows.get(id_)
+        old = before.members if isinstance(before, Group) else ()
+        if content == old:
+            return
+        if content is None:
+            self.rows.pop(id_, None)
+            self._found.pop(id_, None)
+        else:
+            self.rows[id_] = Group(content)
+        self.dirty[id_] = None
+        for leaf in content or ():
+            self._uses[leaf] += 1
+            if leaf not in self.rows:
+                self.rows[leaf] = self._leaves[leaf]
+                self.dirty[leaf] = None
+        for leaf in old:
+            self._uses[leaf] -= 1
+            if not self._uses[leaf]:
+                del self._uses[leaf]
+                self.rows.pop(leaf, None)
+                self.dirty[leaf] = None
+
+    def _leaf_id(self, leaf: Leaf) -> int:
+        id_ = self._leaf_ids.get(leaf)
+        if id_ is None:
+            id_ = self._leaf_ids[leaf] = self._new_id()
+            self._leaves[id_] = leaf
+        return id_
+
+    def _new_id(self) -> int:
+        for _ in IDS:
+            id_ = self._next
+            self._next = id_ + 1 if id_ + 1 in IDS else IDS.start
+            if not any(id_ in ids for ids in (self.rows, self._found, self._wants, self._leaves)):
+                return id_
+        raise OverflowError("all nexthop ids are in use")
