@@ -127,7 +127,7 @@ class BgpConfig:
 
     listen: tuple[str, ...] = _option(rules.several(_listen), ("0.0.0.0", "::"))
     port: int = _option(rules.number(1, 65535), 179)
-    families: tuple[str, ...] = _option(rules.families, ("vpnv4", "vpnv6", "evpn", "rtc"))
+    families: tuple[str, ...] = _option(rules.families, ("vpnv4", "vpnv6", "evpn"))
     hold_time_s: int = _option(rules.hold_time, 90)
     restart_time_s: int = _option(rules.number(0, 4095), 120)
     deferral_s: int = _option(rules.number(1, 3600), 60)

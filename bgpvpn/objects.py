@@ -217,10 +217,9 @@ class Peer:
     port: int = 179
     local_as: int | None = None  # None: the node's
     local_address: str | None = None
-    families: tuple[str, ...] = ("vpnv4", "vpnv6", "evpn", "rtc")
+    families: tuple[str, ...] = ("vpnv4", "vpnv6", "evpn")
     passive: bool = False
     hold_time_s: int = 90
-    connect_retry_s: int = 5
     multihop_ttl: int | None = None  # None: 1 for a directly connected eBGP peer, 64 else
     ttl_security_hops: int | None = None  # RFC 5082
     password: str | None = attrs.field(default=None, repr=False)  # RFC 2385
@@ -240,7 +239,6 @@ class Peer:
             families=rules.families,
             passive=rules.flag,
             hold_time_s=rules.hold_time,
-            connect_retry_s=rules.number(1, 3600),
             multihop_ttl=rules.optional(rules.number(1, 255)),
             ttl_security_hops=rules.optional(rules.number(1, 254)),
             restart_time_s=rules.number(0, 4095),

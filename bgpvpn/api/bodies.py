@@ -21,6 +21,8 @@ Targets = Annotated[
     list[str], Meta(description='route targets: "64512:100", "192.0.2.1:100", "4200000000:100", "100L:5"')
 ]
 
+SHOWN_SECRET = "***"
+
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
@@ -39,6 +41,14 @@ class SubnetOfNetwork(msgspec.Struct, forbid_unknown_fields=True):
     cidr: str
     gateway_ip: str | None = None
     name: str = ""
+
+
+class SubnetInNetwork(msgspec.Struct):
+    """A subnet as its network shows it."""
+
+    id: str
+    cidr: str
+    gateway_ip: str | None
 
 
 class NetworkBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -119,10 +129,9 @@ class PeerBody(msgspec.Struct, forbid_unknown_fields=True):
     port: int = 179
     local_as: Annotated[int | None, Meta(description="null: that of the node")] = None
     local_address: str | None = None
-    families: list[str] = msgspec.field(default_factory=lambda: ["vpnv4", "vpnv6", "evpn", "rtc"])
+    families: list[str] = msgspec.field(default_factory=lambda: ["vpnv4", "vpnv6", "evpn"])
     passive: Annotated[bool, Meta(description="wait for the peer to connect")] = False
     hold_time_s: int = 90
-    connect_retry_s: int = 5
     multihop_ttl: Annotated[int | None, Meta(description="null: 1 towards another AS, else 64")] = None
     ttl_security_hops: Annotated[int | None, Meta(description="RFC 5082; 1: directly connected")] = None
     password: Annotated[str | None, Meta(description="TCP MD5, RFC 2385; shown as ***")] = None
@@ -192,7 +201,7 @@ def _patch_of(create: type[msgspec.Struct]) -> type[msgspec.Struct]:
 def _answer_of(create: type[msgspec.Struct]) -> type[msgspec.Struct]:
     """Return the struct of an answer about an object that was made from such a body."""
     fields = [
-        (field.name, Any if field.name == "subnets" else field.type)
+        (field.name, list[SubnetInNetwork] if field.name == "subnets" else field.type)
         for field in msgspec.structs.fields(create)
         if field.name != "id"
     ]
@@ -204,11 +213,14 @@ ANSWER: dict[Kind, type[msgspec.Struct]] = {kind: _answer_of(create) for kind, c
 
 
 def decode(octets: bytes, struct: type[Body]) -> Body:
-    """Return the body; BodyError names the field that is unknown, missing or of another type."""
+    """Return the body; BodyError names the field that is unknown, missing or of another type.
+
+    It does not show what was given as a password, or in a field that is not known and may have been meant as one.
+    """
     try:
         return msgspec.json.decode(octets, type=struct)
     except msgspec.ValidationError as error:
-        message = str(error)
+        message, value = str(error), None
         where = found[1] if (found := re.search(r" - at `\$\.?(.*)`$", message)) else ""
         if found := re.match(r"Object contains unknown field `(.*?)`", message):
             known = [] if where else [field.name for field in msgspec.structs.fields(struct)]
@@ -220,19 +232,20 @@ def decode(octets: bytes, struct: type[Body]) -> Body:
             message = "is wanted"
         else:
             message = message.partition(" - at")[0]
-        raise BodyError(where, _value_at(octets, where), f"{where}: {message}" if where else message) from error
-    except (msgspec.DecodeError, UnicodeError) as error:
+            value = SHOWN_SECRET if where == "password" else _value_at(octets, where)
+        raise BodyError(where, value, f"{where}: {message}" if where else message) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BodyError("", None, f"the body is not JSON: {error}") from error
 
 
 def _value_at(octets: bytes, where: str) -> Any:
-    """Return what stands at a place such as "subnets[0].cidr"; None if nothing does."""
-    value = msgspec.json.decode(octets)
-    for key in re.findall(r"[^.\[\]]+", where):
-        try:
+    """Return what stands at a place such as "subnets[0].cidr"; None if nothing that can be shown does."""
+    try:
+        value = msgspec.json.decode(octets)
+        for key in re.findall(r"[^.\[\]]+", where):
             value = value[int(key) if isinstance(value, list) else key]
-        except (LookupError, TypeError, ValueError):
-            return None
+    except (LookupError, TypeError, ValueError, RecursionError):  # among them numbers out of range, msgspec's errors
+        return None
     return value if isinstance(value, str | int | float | bool) else None
 
 
