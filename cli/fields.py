@@ -1,0 +1,79 @@
+"""Options that fill the fields of a request, for `create` and for `set`.
+
+An option that is not given is no field: `create` takes the daemon's default, `set` leaves what is there. For `set` a
+list replaces the list that is there, and --no-OPTION empties what can be empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Field:
+    """An option and the field that it fills; a list if it may be given several times."""
+
+    def __init__(
+        self, option: str, field: str, help: str, *, clears: bool = False, fixed: bool = False, **attributes: Any
+    ) -> None:
+        """`clears`: `set` has --no-OPTION; `fixed`: `set` does not have it. `attributes` are those of click.option."""
+        self.option = option
+        self.field = field
+        self.help = help
+        self.clears = clears
+        self.fixed = fixed
+        self.attributes = attributes
+
+    @property
+    def several(self) -> bool:
+        return bool(self.attributes.get("multiple"))
+
+
+def for_create(fields: Iterable[Field]) -> Callable[[F], F]:
+    """Decorate a command with the options of `create`."""
+    return _options([_option(field) for field in fields])
+
+
+def for_set(fields: Iterable[Field]) -> Callable[[F], F]:
+    """Decorate a command with the options of `set`; none of them is required."""
+    options = []
+    for field in fields:
+        if field.fixed:
+            continue
+        options.append(_option(field, required=False))
+        if field.clears:
+            words = "Leave none." if field.several else "Take it away."
+            option = f"--no-{field.option.removeprefix('--')}"
+            options.append(click.option(option, f"no_{field.field}", is_flag=True, help=words))
+    return _options(options)
+
+
+def body(fields: Iterable[Field], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request from the options that were given."""
+    found: dict[str, Any] = {}
+    for field in fields:
+        value = given.get(field.field)
+        if value is not None and value != ():
+            found[field.field] = list(value) if field.several else value
+        elif given.get(f"no_{field.field}"):
+            found[field.field] = [] if field.several else None
+    return found
+
+
+def _option(field: Field, **others: Any) -> Callable[[F], F]:
+    return click.option(
+        field.option, field.field, **{"help": field.help, "default": None, **field.attributes, **others}
+    )
+
+
+def _options(options: list[Callable[[F], F]]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate

@@ -1,0 +1,157 @@
+"""BGP neighbours: `bgpvpn peer`."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import click
+
+from cli.fields import Field, body, for_create, for_set
+from cli.objects import Noun, delete_command, list_command, show_command, show_written
+from cli.run import Run, format_option, names_of, pass_run
+
+FAMILIES = ("vpnv4", "vpnv6", "evpn", "rtc")
+
+
+def _seconds(option: str, field: str, help: str) -> Field:
+    return Field(option, field, help, type=int, metavar="SECONDS")
+
+
+FIELDS = (
+    Field("--address", "address", "The address of the peer.", fixed=True, required=True, metavar="IP"),
+    Field("--remote-as", "remote_as", "The AS of the peer.", required=True, type=int, metavar="AS"),
+    Field("--port", "port", "Its TCP port; the default is 179.", type=int, metavar="N"),
+    Field("--local-as", "local_as", "Our AS towards it; the node's without.", clears=True, type=int, metavar="AS"),
+    Field("--local-address", "local_address", "Our address towards it.", clears=True, metavar="IP"),
+    Field(
+        "--family",
+        "families",
+        "An address family; all of them without. Repeatable.",
+        multiple=True,
+        type=click.Choice(FAMILIES),
+    ),
+    Field("--passive/--active", "passive", "Whether we wait for it to connect."),
+    _seconds("--hold-time", "hold_time_s", "The hold time that we propose; the default is 90."),
+    _seconds("--restart-time", "restart_time_s", "How long its routes outlive it; 0: no graceful restart."),
+    Field("--multihop-ttl", "multihop_ttl", "The TTL of our packets.", clears=True, type=int, metavar="N"),
+    Field(
+        "--ttl-security-hops",
+        "ttl_security_hops",
+        "How far away the peer may be; refuses what comes from further (RFC 5082).",
+        clears=True,
+        type=int,
+        metavar="N",
+    ),
+    Field("--enable/--disable", "admin_state_up", "Whether there is to be a session."),
+)
+
+
+def _password(ctx: click.Context, param: click.Parameter, file: IO[str] | None) -> str | None:
+    """Return the first line of the file; a password on a command line would be for everybody to see."""
+    if file is None or ctx.resilient_parsing:
+        return None
+    return file.readline().rstrip("\r\n")
+
+
+def _asked(ctx: click.Context, param: click.Parameter, ask: bool) -> str | None:
+    if not ask or ctx.resilient_parsing:
+        return None
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+_password_file = click.option(
+    "--password-file",
+    "password",
+    type=click.File(),
+    callback=_password,
+    metavar="FILE",
+    help="TCP MD5 (RFC 2385) with the password in the first line of a file; - is standard input.",
+)
+_ask_password = click.option(
+    "--ask-password", "asked", is_flag=True, callback=_asked, help="TCP MD5 with a password that is typed in."
+)
+
+PEER = Noun(
+    "peer",
+    "peer",
+    ("name", "address", "remote_as", "families", "admin_state_up"),
+    more=("port", "local_as", "local_address", "passive", "hold_time_s", "restart_time_s", "password", "id"),
+    found_by="address",
+)
+
+
+@click.group()
+def peer() -> None:
+    """BGP neighbours of the node.
+
+    Each is known by its name or its address. Those in the configuration file are shown, and changed only there.
+    """
+
+
+@peer.command()
+@click.argument("name")
+@for_create(FIELDS)
+@_password_file
+@_ask_password
+@format_option
+@pass_run
+def create(run: Run, name: str, password: str | None, asked: str | None, **given: Any) -> None:
+    """Make a peer."""
+    wanted = {"name": name, **_secret(password, asked), **body(FIELDS, given)}
+    show_written(run, PEER, run.api.post(wanted, PEER.path))
+
+
+@peer.command("set")
+@click.argument("ref", metavar="PEER", shell_complete=names_of("peer"))
+@click.option("--name", metavar="NAME", help="A new name.")
+@for_set(FIELDS)
+@_password_file
+@_ask_password
+@click.option("--no-password", is_flag=True, help="No TCP MD5.")
+@format_option
+@pass_run
+def set_(
+    run: Run, ref: str, name: str | None, password: str | None, asked: str | None, no_password: bool, **given: Any
+) -> None:
+    """Change a peer.
+
+    What is given replaces what is there, a list as a whole.
+    """
+    wanted: dict[str, Any] = {"password": None} if no_password else {}
+    wanted |= {} if name is None else {"name": name}
+    wanted |= _secret(password, asked) | body(FIELDS, given)
+    _patch(run, ref, wanted)
+
+
+@peer.command()
+@click.argument("ref", metavar="PEER", shell_complete=names_of("peer"))
+@format_option
+@pass_run
+def enable(run: Run, ref: str) -> None:
+    """Let there be a session with a peer."""
+    _patch(run, ref, {"admin_state_up": True})
+
+
+@peer.command()
+@click.argument("ref", metavar="PEER", shell_complete=names_of("peer"))
+@format_option
+@pass_run
+def disable(run: Run, ref: str) -> None:
+    """End the session with a peer, and keep the peer."""
+    _patch(run, ref, {"admin_state_up": False})
+
+
+def _patch(run: Run, ref: str, wanted: dict[str, Any]) -> None:
+    show_written(run, PEER, run.api.patch(wanted, PEER.path, PEER.id_of(run.api, ref)))
+
+
+def _secret(*passwords: str | None) -> dict[str, str]:
+    given = [each for each in passwords if each is not None]
+    if len(given) > 1:
+        raise click.UsageError("the password comes from a file or is typed in, not both")
+    return {"password": given[0]} if given else {}
+
+
+peer.add_command(list_command(PEER))
+peer.add_command(show_command(PEER))
+peer.add_command(delete_command(PEER))

@@ -1,0 +1,145 @@
+"""What became of the wishes: `bgpvpn show` and `bgpvpn events`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.objects import STATUS
+from cli.output import as_json, cell, fields, table
+from cli.run import Run, format_option, names_of, pass_run, watch_option
+from cli.vpns import show as show_vpn
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+MOST_ROUTES = 1000
+
+SESSIONS = ("name", "address", "remote_as", "state", "since", "families", "routes", "last_error")
+ROUTES = ("family", "nlri", "source", "next_hop", "label", "vni", "local_pref", "route_targets", "imported_by")
+VPNS = ("name", "vpns", "ports", "table", "label", "routes", "vni", "macs", "vteps", *STATUS)
+KERNEL = ("object", "state", "reason")
+
+
+class _Show(click.Group):
+    """Views by their names; any other word is the name of a VPN."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["vpn", *args]
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return super().shell_complete(ctx, incomplete) + names_of("bgpvpn")(ctx, self.params[0], incomplete)
+
+
+@click.group(cls=_Show, subcommand_metavar="NAME | VIEW [ARGS]...")
+@format_option
+def show() -> None:
+    """Show a VPN, or one of the views.
+
+    `bgpvpn show blue` is short for `bgpvpn show vpn blue`, which also shows a VPN that has the name of a view.
+    """
+
+
+show.add_command(show_vpn)
+
+
+@show.command()
+@watch_option
+@format_option
+@pass_run
+def status(run: Run, watch: bool) -> None:
+    """What the node says of itself.
+
+    "synced" is yes when it has heard all that its peers have to say.
+    """
+    run.show(lambda: run.api.get("status"), fields, watch=watch)
+
+
+@show.command()
+@watch_option
+@format_option
+@pass_run
+def sessions(run: Run, watch: bool) -> None:
+    """The BGP sessions, one for each peer."""
+    run.show(lambda: run.api.get("sessions"), lambda rows: table(rows, SESSIONS), watch=watch)
+
+
+@show.command()
+@click.option("--family", metavar="FAMILY", help="Only vpnv4, vpnv6, evpn or rtc.")
+@click.option("--rt", metavar="RT", help="Only with this route target.")
+@click.option("--prefix", metavar="PREFIX", help="Only to this prefix.")
+@click.option("--vpn", metavar="VPN", help="Only what this VPN imports.", shell_complete=names_of("bgpvpn"))
+@click.option("--source", metavar="PEER|local", help="Only from this peer, by its address or id, or our own.")
+@click.option("--limit", type=int, default=MOST_ROUTES, metavar="N", show_default=True, help="At most so many.")
+@watch_option
+@format_option
+@pass_run
+def routes(run: Run, limit: int, watch: bool, **filters: str | None) -> None:
+    """The BGP routes that VPNs of this node import, and its own."""
+
+    def text(rows: list[dict[str, Any]]) -> str:
+        if len(rows) >= limit:
+            click.echo(f"these are the first {limit}; --limit shows more", err=True)
+        return table(rows, ROUTES)
+
+    run.show(lambda: run.api.get("routes", limit=str(limit), **filters), text, watch=watch)
+
+
+@show.command()
+@watch_option
+@format_option
+@pass_run
+def vpns(run: Run, watch: bool) -> None:
+    """What was made of the VPNs: segments with their VRFs and EVIs."""
+
+    def text(rows: list[dict[str, Any]]) -> str:
+        return table([{**(row.get("vrf") or {}), **(row.get("evi") or {}), **row} for row in rows], VPNS)
+
+    run.show(lambda: run.api.get("instances"), text, watch=watch)
+
+
+@show.command()
+@watch_option
+@format_option
+@pass_run
+def kernel(run: Run, watch: bool) -> None:
+    """What the kernel took, and what it refused and why."""
+
+    def text(answer: dict[str, Any]) -> str:
+        rest = {name: value for name, value in answer.items() if name != "objects"}
+        return table(answer.get("objects") or [], KERNEL) + "\n\n" + fields(_unfolded(rest))
+
+    run.show(lambda: run.api.get("kernel"), text, watch=watch)
+
+
+def _unfolded(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of fields as fields: counters.added."""
+    found: dict[str, Any] = {}
+    for name, value in answer.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": each for inner, each in _unfolded(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after so many.")
+@format_option
+@pass_run
+def events(run: Run, count: int | None) -> None:
+    """Show events as they happen.
+
+    One line for each, until Ctrl-C.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        for event in islice(run.api.events(), count):
+            click.echo(as_json(event, on_one_line=True) if run.form == "json" else cell(event))

@@ -1,0 +1,91 @@
+"""BGP VPNs: `bgpvpn create`, `set`, `list`, `show NAME` and `delete`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.api import Api
+from cli.fields import Field, body, for_create, for_set
+from cli.objects import PROJECT, Noun, Thing, delete_command, list_command, show_command, show_written, titles
+from cli.run import Run, format_option, names_of, pass_run
+
+
+def _with_bound(api: Api, vpns: list[Thing]) -> None:
+    """Add what is bound to each VPN."""
+    bound = api.get("associations")
+    names = {kind: titles(api, kind) for kind in ("network", "port")}
+    for vpn in vpns:
+        for kind, called in names.items():
+            ids = [each[f"{kind}_id"] for each in bound if each["bgpvpn_id"] == vpn["id"]]
+            vpn[f"{kind}s"] = [called.get(id_, id_) for id_ in ids if id_ is not None]
+
+
+def _targets(option: str, field: str, help: str) -> Field:
+    return Field(option, field, f"{help} Repeatable.", clears=True, multiple=True, metavar="RT")
+
+
+FIELDS = (
+    Field("--type", "type", "Routed or bridged; the default is l3.", fixed=True, type=click.Choice(["l2", "l3"])),
+    _targets("--route-target", "route_targets", "A route target to import and export."),
+    _targets("--import-target", "import_targets", "A route target to import."),
+    _targets("--export-target", "export_targets", "A route target to export."),
+    Field(
+        "--route-distinguisher",
+        "route_distinguishers",
+        "A route distinguisher; automatic without. Repeatable.",
+        clears=True,
+        multiple=True,
+        metavar="RD",
+    ),
+    Field("--vni", "vni", "The VXLAN network of an l2 VPN; automatic without.", clears=True, type=int, metavar="N"),
+    Field("--local-pref", "local_pref", "LOCAL_PREF of its routes.", clears=True, type=int, metavar="N"),
+    Field("--enable/--disable", "admin_state_up", "Whether it has any effect."),
+    PROJECT,
+)
+
+VPN = Noun(
+    "bgpvpn",
+    "VPN",
+    ("name", "type", "route_targets", "vni", "networks", "ports"),
+    more=("import_targets", "export_targets", "route_distinguishers", "local_pref", "project_id", "id"),
+    filters=(
+        Field("--project", "project_id", "Only those of a project.", metavar="PROJECT"),
+        Field("--route-target", "route_targets", "Only those with a route target.", metavar="RT"),
+    ),
+    complete=_with_bound,
+)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--name", "named", metavar="NAME", help="The same as the argument.")
+@for_create(FIELDS)
+@format_option
+@pass_run
+def create(run: Run, name: str | None, named: str | None, **given: Any) -> None:
+    """Make a VPN."""
+    if name is not None and named is not None:
+        raise click.UsageError("the name is given twice")
+    show_written(run, VPN, run.api.post({"name": name or named or "", **body(FIELDS, given)}, VPN.path))
+
+
+@click.command("set")
+@click.argument("ref", metavar="VPN", shell_complete=names_of("bgpvpn"))
+@click.option("--name", metavar="NAME", help="A new name.")
+@for_set(FIELDS)
+@format_option
+@pass_run
+def set_(run: Run, ref: str, name: str | None, **given: Any) -> None:
+    """Change a VPN.
+
+    What is given replaces what is there, a list as a whole.
+    """
+    named = {} if name is None else {"name": name}
+    show_written(run, VPN, run.api.patch({**named, **body(FIELDS, given)}, VPN.path, ref))
+
+
+list_ = list_command(VPN)
+show = show_command(VPN, "vpn")
+delete = delete_command(VPN, "; what is bound to them is unbound")
