@@ -49,9 +49,22 @@ def answer(content: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
 
 def refusal(status: HTTPStatus, where: str, value: object, message: str) -> Response:
     """Return an error."""
-    plain = value if isinstance(value, str | int | float | bool | list | tuple) else None
-    detail = {"what": WHAT.get(status, status.phrase.lower()), "where": where, "value": plain, "message": message}
+    detail = {
+        "what": WHAT.get(status, status.phrase.lower()),
+        "where": where,
+        "value": value if _is_plain(value) else None,
+        "message": message,
+    }
     return answer({"error": detail}, status)
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether a value can be in an answer; JSON of our encoder has integers of 64 bits."""
+    if isinstance(value, int):
+        return -(1 << 63) <= value < 1 << 64
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, str | float)
 
 
 async def on_intent_error(_: Request, error: Exception) -> Response:
@@ -82,12 +95,12 @@ async def on_api_error(_: Request, error: Exception) -> Response:
 async def on_http_error(request: Request, error: Exception) -> Response:
     """What the framework found wrong: no such path, no such method."""
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
+    status, path = HTTPStatus(error.status_code), request.scope["path"]
     message = {
-        HTTPStatus.NOT_FOUND: f"there is nothing at {request.url.path}",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not for {request.url.path}",
+        HTTPStatus.NOT_FOUND: f"there is nothing at {path}",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not for {path}",
     }.get(status, error.detail)
-    response = refusal(status, "path", request.url.path, message)
+    response = refusal(status, "path", path, message)
     response.headers.update(error.headers or {})
     return response
 

@@ -5,7 +5,7 @@ Both the application and its OpenAPI document are made of that list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from starlette.applications import Starlette
@@ -16,37 +16,54 @@ from starlette.routing import Route
 from bgpvpn.api.answers import HANDLERS, answer
 from bgpvpn.api.bodies import AssociationOfBgpvpn
 from bgpvpn.api.boundary import Node
+from bgpvpn.api.events import MEDIA_TYPE, Watchers
 from bgpvpn.api.looking_glass import Views
-from bgpvpn.api.objects import Objects, fields_of
-from bgpvpn.api.openapi import Endpoint, Operation, document
-from bgpvpn.api.requests import check_host
+from bgpvpn.api.objects import Objects, filters_of
+from bgpvpn.api.openapi import Operation, document
+from bgpvpn.api.requests import check_host, check_parameters
 from bgpvpn.objects import CLASSES
 
 
-def application(node: Node) -> Starlette:
+class Api(Starlette):
+    """The application, and those who watch: their streams do not end by themselves when it shall stop."""
+
+    def __init__(self, routes: Sequence[Route], watchers: Watchers) -> None:
+        super().__init__(routes=routes, exception_handlers=HANDLERS)
+        self.router.redirect_slashes = False  # a redirection would lead where the Host header says
+        self.watchers = watchers
+
+
+def application(node: Node) -> Api:
     """Return the API of a node, to be served in the thread of its event loop."""
-    operations = list(_operations(node))
-    described = document(operations)
 
     async def openapi(request: Request) -> Response:
         return answer(described)
 
-    endpoints: dict[str, dict[str, Endpoint]] = {"/openapi.json": {"GET": openapi}}
+    watchers = Watchers(node)
+    operations = [
+        *_operations(node),
+        Operation("GET", "/v1/events", watchers.watch, "Watch changes, as server-sent events", MEDIA_TYPE),
+        Operation("GET", "/openapi.json", openapi, "Describe this interface", "object"),
+    ]
+    described = document(operations)
+    paths: dict[str, dict[str, Operation]] = {}
     for operation in operations:
-        endpoints.setdefault(operation.path, {})[operation.method] = operation.endpoint
-    routes = [Route(path, partial(_dispatch, methods), methods=list(methods)) for path, methods in endpoints.items()]
-    return Starlette(routes=routes, exception_handlers=HANDLERS)
+        paths.setdefault(operation.path, {})[operation.method] = operation
+    routes = [Route(path, partial(_dispatch, methods), methods=list(methods)) for path, methods in paths.items()]
+    return Api(routes, watchers)
 
 
-async def _dispatch(methods: dict[str, Endpoint], request: Request) -> Response:
+async def _dispatch(methods: dict[str, Operation], request: Request) -> Response:
     check_host(request)
-    return await methods["GET" if request.method == "HEAD" else request.method](request)
+    operation = methods["GET" if request.method == "HEAD" else request.method]
+    check_parameters(request, operation.filters)
+    return await operation.endpoint(request)
 
 
 def _operations(node: Node) -> Iterable[Operation]:
     for kind in CLASSES:
         objects, path = Objects(node, kind), f"/v1/{kind}s"
-        yield Operation("GET", path, objects.show_all, f"List {kind}s", kind, filters=fields_of(kind))
+        yield Operation("GET", path, objects.show_all, f"List {kind}s", kind, filters=filters_of(kind))
         yield Operation("POST", path, objects.create, f"Make a {kind}", kind)
         yield Operation("GET", f"{path}/{{ref}}", objects.show, f"Show a {kind}", kind)
         yield Operation("PATCH", f"{path}/{{ref}}", objects.change, f"Change a {kind}", kind)
@@ -64,5 +81,4 @@ def _operations(node: Node) -> Iterable[Operation]:
     yield Operation("GET", "/v1/kernel", views.kernel, "Show what the kernel took and what it refused", "object")
     words = "Explain what became of a prefix or a port; exactly one of the two"
     yield Operation("GET", "/v1/explain", views.explain, words, "object", filters=("prefix", "port"))
-    yield Operation("GET", "/v1/events", views.events, "Watch changes, as server-sent events", "text/event-stream")
     yield Operation("GET", "/metrics", views.metrics, "Show metrics as Prometheus reads them", "text/plain")

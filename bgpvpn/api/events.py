@@ -10,13 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from bgpvpn.api.answers import ApiError
+from bgpvpn.api.boundary import Node
+
+WATCHERS = 64
 BUFFERED = 1000
 KEEPALIVE_S = 15.0
+MEDIA_TYPE = "text/event-stream"
 
 
 class Feed:
@@ -25,6 +34,7 @@ class Feed:
     def __init__(self, most: int = BUFFERED) -> None:
         self.most = most
         self.lost = 0
+        self.ended = False
         self._events: deque[dict[str, Any]] = deque()
         self._there = asyncio.Event()
 
@@ -36,12 +46,19 @@ class Feed:
         self._events.append(event)
         self._there.set()
 
+    def end(self) -> None:
+        """Let the watcher go; what it was not sent yet is dropped."""
+        self.ended = True
+        self._there.set()
+
     async def next(self) -> dict[str, Any] | None:
-        """Return the next event, None when there was none for some seconds."""
+        """Return the next event, None when there was none for some seconds or will be none."""
         try:
             async with asyncio.timeout(KEEPALIVE_S):
                 await self._there.wait()
         except TimeoutError:
+            return None
+        if self.ended:
             return None
         if self.lost:
             event, self.lost = {"type": "lost", "count": self.lost}, 0
@@ -53,11 +70,58 @@ class Feed:
 
 
 async def stream(feed: Feed) -> AsyncIterator[bytes]:
-    """Yield a feed as server-sent events, for ever."""
+    """Yield a feed as server-sent events, until it is ended."""
     yield b": events of this node\n\n"
-    while True:
+    while not feed.ended:
         event = await feed.next()
         if event is None:
             yield b": nothing new\n\n"
         else:
             yield b"event: %s\ndata: %s\n\n" % (str(event["type"]).encode(), msgspec.json.encode(event))
+
+
+class Watchers:
+    """Those who watch a node, not more than 64."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._feeds: set[Feed] = set()
+        self._ended = False
+
+    async def watch(self, request: Request) -> Response:
+        """Answer with a stream of everything that happens from now on."""
+        if self._ended:
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "", None, "the daemon is about to end")
+        if len(self._feeds) >= WATCHERS:
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "", None, f"{WATCHERS} watchers are there already")
+        if request.method == "HEAD":
+            return Response(media_type=MEDIA_TYPE)
+        feed = Feed()
+        unsubscribe = self._node.subscribe(feed.put)
+        self._feeds.add(feed)
+
+        def leave() -> None:
+            self._feeds.discard(feed)
+            unsubscribe()
+
+        return _Watching(feed, leave)
+
+    def end(self) -> None:
+        """End all streams, and begin no other."""
+        self._ended = True
+        for feed in self._feeds:
+            feed.end()
+
+
+class _Watching(StreamingResponse):
+    """The answer to one watcher; `leave` is called when it is over, however it ends."""
+
+    def __init__(self, feed: Feed, leave: Callable[[], None]) -> None:
+        super().__init__(stream(feed), media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()

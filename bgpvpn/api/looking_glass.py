@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from bgpvpn.api.answers import ApiError, answer
 from bgpvpn.api.boundary import Node, Plain
-from bgpvpn.api.events import Feed, stream
-from bgpvpn.api.requests import parameters_of
 from bgpvpn.objects import Bgpvpn
 
-WATCHERS = 64
 MOST_ROUTES = 10_000
 
 
@@ -25,7 +22,6 @@ class Views:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.watchers = 0
 
     async def status(self, request: Request) -> Response:
         return answer(self.node.status())
@@ -40,7 +36,7 @@ class Views:
         return answer(self.node.kernel())
 
     async def routes(self, request: Request) -> Response:
-        asked = parameters_of(request, ("family", "rt", "prefix", "vpn", "source", "limit"))
+        asked = request.query_params
         vpn = self.node.intent.find("bgpvpn", asked["vpn"]) if "vpn" in asked else None
         if "vpn" in asked and vpn is None:
             raise ApiError(HTTPStatus.NOT_FOUND, "vpn", asked["vpn"], f"there is no bgpvpn {asked['vpn']!r}")
@@ -62,13 +58,13 @@ class Views:
         return answer(found)
 
     async def explain(self, request: Request) -> Response:
-        match parameters_of(request, ("prefix", "port")):
-            case {"prefix": prefix, **rest} if not rest:
+        match list(request.query_params.items()):
+            case [("prefix", prefix)]:
                 try:
                     return answer(self.node.explain_prefix(prefix))
                 except ValueError as error:
                     raise ApiError(HTTPStatus.BAD_REQUEST, "prefix", prefix, f"prefix: {error}") from error
-            case {"port": ref, **rest} if not rest:
+            case [("port", ref)]:
                 port = self.node.intent.find("port", ref)
                 if port is None:
                     raise ApiError(HTTPStatus.NOT_FOUND, "port", ref, f"there is no port {ref!r}")
@@ -79,23 +75,6 @@ class Views:
         registry = CollectorRegistry()
         registry.register(_Collected(self.node.metrics()))
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    async def events(self, request: Request) -> Response:
-        if self.watchers >= WATCHERS:
-            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "", None, f"{WATCHERS} watchers are there already")
-        headers = {"cache-control": "no-store"}
-        return StreamingResponse(self._watch(), media_type="text/event-stream", headers=headers)
-
-    async def _watch(self) -> AsyncIterator[bytes]:
-        feed = Feed()
-        self.watchers += 1
-        unsubscribe = self.node.subscribe(feed.put)
-        try:
-            async for text in stream(feed):
-                yield text
-        finally:
-            self.watchers -= 1
-            unsubscribe()
 
 
 class _Collected:

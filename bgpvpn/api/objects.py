@@ -14,15 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bgpvpn.api.answers import ApiError, answer
-from bgpvpn.api.bodies import CREATE, PATCH, AssociationOfBgpvpn, decode, given
+from bgpvpn.api.bodies import CREATE, PATCH, SHOWN_SECRET, AssociationOfBgpvpn, decode, given
 from bgpvpn.api.boundary import Node, Plain
 from bgpvpn.api.requests import body_of
 from bgpvpn.intent import Change, Removal
-from bgpvpn.objects import CLASSES, IntentError, Kind, Object, Peer, make, title
+from bgpvpn.objects import CLASSES, ConflictError, IntentError, Kind, Object, Peer, make, title
 
 log = logging.getLogger(__name__)
-
-SHOWN_SECRET = "***"
 
 REFERENCES: dict[str, Kind] = {"network_id": "network", "bgpvpn_id": "bgpvpn", "port_id": "port"}
 """Fields in which a name stands for an id."""
@@ -41,16 +39,16 @@ class Objects:
 
     async def create_below(self, request: Request) -> Response:
         """Make an association of the VPN in the path."""
+        octets = await body_of(request)
         vpn = self._found(request.path_params["ref"], "bgpvpn")
-        body = decode(await body_of(request), AssociationOfBgpvpn)
-        return self._create({**given(body), "bgpvpn_id": vpn.id})
+        return self._create({**given(decode(octets, AssociationOfBgpvpn)), "bgpvpn_id": vpn.id})
 
     def _create(self, fields: dict[str, Any]) -> Response:
         fields = {"id": str(uuid.uuid4()), **self._resolved(fields)}
         if self.node.intent.tables[self.kind].get(fields["id"]) is not None:
             message = f"id: there is a {self.kind} {fields['id']!r} already"
             raise ApiError(HTTPStatus.CONFLICT, "id", fields["id"], message)
-        if "project_id" not in fields and "project_id" in fields_of(self.kind):
+        if "project_id" not in fields and self.kind in ("subnet", "port"):
             network = self.node.intent.networks.get(fields.get("network_id") or "")
             fields["project_id"] = network.project_id if network is not None else "default"
         subnets = fields.pop("subnets", [])
@@ -70,13 +68,11 @@ class Objects:
     async def show_all_below(self, request: Request) -> Response:
         """List the associations of the VPN in the path."""
         vpn = self._found(request.path_params["ref"], "bgpvpn")
-        return self._list({**request.query_params, "bgpvpn_id": vpn.id})
+        return self._list({"bgpvpn_id": vpn.id})
 
     def _list(self, filters: dict[str, str]) -> Response:
         things: Iterable[Object] = self.node.intent.tables[self.kind].rows.values()
         for field, text in filters.items():
-            if field not in fields_of(self.kind) or field == "password":
-                raise ApiError(HTTPStatus.BAD_REQUEST, field, text, f"{field}: {self.kind}s cannot be filtered by it")
             resolved = self._resolved({field: text})[field]
             things = [thing for thing in things if _fits(getattr(thing, field), resolved)]
         return answer([self.shown(thing) for thing in things])
@@ -85,8 +81,9 @@ class Objects:
         return answer(self.shown(self._found(request.path_params["ref"])))
 
     async def change(self, request: Request) -> Response:
-        thing = self._found(request.path_params["ref"])
-        fields = self._resolved(given(decode(await body_of(request), PATCH[self.kind])))
+        octets = await body_of(request)
+        thing = self._found(request.path_params["ref"])  # as it is now, not as it was before the body came
+        fields = self._resolved(given(decode(octets, PATCH[self.kind])))
         self._write([attrs.evolve(thing, **fields)])
         return answer(self.shown(self.node.intent.tables[self.kind][thing.id]))
 
@@ -124,7 +121,12 @@ class Objects:
         """Return the fields with ids where names were given; what is not found stays, to be refused with the rest."""
         resolved = dict(fields)
         for field, kind in REFERENCES.items():
-            if isinstance(fields.get(field), str) and (other := self.node.intent.find(kind, fields[field])) is not None:
+            text = fields.get(field)
+            try:
+                other = self.node.intent.find(kind, text) if isinstance(text, str) else None
+            except ConflictError as error:
+                raise ConflictError(field, text, error.reason) from None
+            if other is not None:
                 resolved[field] = other.id
         if fields.get("password") == SHOWN_SECRET:
             raise IntentError("password", SHOWN_SECRET, "*** is how a password is shown; leave it out to keep it")
@@ -135,9 +137,9 @@ class Objects:
             log.info("%s", _line(change))
 
 
-def fields_of(kind: Kind) -> tuple[str, ...]:
-    """Return the fields of a kind, by which its objects can be filtered."""
-    return tuple(field.name for field in attrs.fields(CLASSES[kind]))
+def filters_of(kind: Kind) -> tuple[str, ...]:
+    """Return the fields by which objects of a kind can be filtered: all but secrets."""
+    return tuple(field.name for field in attrs.fields(CLASSES[kind]) if field.name != "password")
 
 
 def _fits(value: Any, text: str) -> bool:

@@ -22,6 +22,7 @@ ERRORS = {
     "404": "there is no such object",
     "409": "something else is in its way",
     "413": "the body is too large",
+    "415": "the body is not application/json",
     "503": "the store does not take the change, or too many clients are there",
 }
 
@@ -116,5 +117,5 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _identifier(operation: Operation) -> str:
-    words = operation.path.replace("/v1", "").replace("{ref}", "one").strip("/").split("/")
+    words = operation.path.replace("/v1", "").replace("{ref}", "one").replace(".", "_").strip("/").split("/")
     return "_".join([operation.method.lower(), *words])

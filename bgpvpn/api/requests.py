@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -35,21 +36,24 @@ async def body_of(request: Request) -> bytes:
     return bytes(body)
 
 
-def parameters_of(request: Request, known: tuple[str, ...]) -> dict[str, str]:
-    """Return the query parameters; ApiError names one that is not known."""
+def check_parameters(request: Request, known: tuple[str, ...]) -> None:
+    """Refuse query parameters that are not known, which may be secrets put in the wrong place, or given twice."""
     for name, value in request.query_params.items():
         if name not in known:
-            message = f"{name}: is not known; there are {', '.join(known)}"
-            raise ApiError(HTTPStatus.BAD_REQUEST, name, value, message)
-    return dict(request.query_params)
+            there = f"there are {', '.join(known)}" if known else "there are none here"
+            raise ApiError(HTTPStatus.BAD_REQUEST, name, None, f"{name}: is not known; {there}")
+        if len(request.query_params.getlist(name)) > 1:
+            raise ApiError(HTTPStatus.BAD_REQUEST, name, value, f"{name}: is there more than once")
 
 
 def check_host(request: Request) -> None:
     """Refuse a browser that was led here by a name of somebody else (DNS rebinding)."""
-    server, host = request.scope.get("server"), request.url.hostname or ""
-    if server is None or server[1] is None or host == "localhost":
+    server, host = request.scope.get("server"), request.headers.get("host", "localhost")
+    if server is None or server[1] is None:
         return
     try:
-        ip_address(host)
+        name = urlsplit(f"//{host}").hostname or ""
+        if name != "localhost":
+            ip_address(name)
     except ValueError:
         raise ApiError(HTTPStatus.FORBIDDEN, "host", host, f"this host is not called {host!r}") from None

@@ -1,120 +1,169 @@
 """Serving the API (rim): on a unix socket with a group and permissions, and on a TCP port of the loopback if wanted.
 
-It runs in the event loop of the daemon. Bounded here are the connections, the head of a request and the time that a
-connection idles; bodies and watchers are bounded by their handlers.
+It runs in the event loop of the daemon. Bounded here are the connections, the head of a request, and the time that a
+connection may take to say what it wants; bodies and watchers are bounded by their handlers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import os
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
+import h11
 import uvicorn
-from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bgpvpn.api.answers import refusal
+from bgpvpn.api.app import Api
 
 CONNECTIONS = 256
 HEAD_OCTETS = 64 * 1024
 IDLE_S = 30
-STOP_S = 1
+STOP_S = 1.0
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers, which are the daemon's business, and with word of when it listens."""
+class _Connection(H11Protocol):
+    """A connection that is ended when it has not asked for anything, in whole, some seconds after it could.
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listens = asyncio.Event()
+    uvicorn counts only from an answer to the next octet, so that a silent client and one that dribbles would stay.
+    """
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listens.set()
+    _idle: asyncio.TimerHandle | None = None
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+        if len(self.connections) > CONNECTIONS:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{CONNECTIONS} clients are there already")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._idle is not None:
+            self._idle.cancel()
+
+    def on_response_complete(self) -> None:
+        self._wait()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(HTTPStatus.BAD_REQUEST, f"this is not HTTP/1.1, or its head is above {HEAD_OCTETS} octets")
+
+    def _wait(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = self.loop.call_later(self.timeout_keep_alive, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        """Answer before there is a request that a handler could answer."""
+        response = refusal(status, "", None, message)
+        head = h11.Response(status_code=status, headers=[*response.raw_headers, (b"connection", b"close")])
+        for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 class ApiServer:
     """The API's sockets and what serves them."""
 
     def __init__(
-        self, app: Starlette, *, path: Path, group: str = "", mode: int = 0o660, tcp: tuple[str, int] | None = None
+        self,
+        app: Api,
+        *,
+        path: Path,
+        group: str = "",
+        mode: int = 0o660,
+        tcp: tuple[str, int] | None = None,
+        idle_s: int = IDLE_S,
     ) -> None:
         """`group` "" leaves the daemon's own; `tcp` is an address and port of the loopback."""
+        self._app = app
         self._path = path
         self._group = group
         self._mode = mode
         self._tcp = tcp
         self._sockets: list[socket.socket] = []
-        self._task: asyncio.Task[None] | None = None
-        self._server = _Uvicorn(
+        self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=_Connection,
                 loop="none",
                 lifespan="off",
                 ws="none",
                 log_config=None,
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                limit_concurrency=CONNECTIONS,
                 h11_max_incomplete_event_size=HEAD_OCTETS,
-                timeout_keep_alive=IDLE_S,
-                timeout_graceful_shutdown=STOP_S,
+                timeout_keep_alive=idle_s,
             )
         )
 
     async def start(self) -> None:
         """Listen; OSError names the socket that cannot be had, LookupError a group that does not exist."""
         try:
-            self._sockets.append(_unix_socket(self._path, self._group, self._mode))
             if self._tcp is not None:
                 self._sockets.append(_tcp_socket(*self._tcp))
+            self._sockets.append(_unix_socket(self._path, self._group, self._mode))
+            # What uvicorn's serve() does, without its signal handlers and its clock: those are the daemon's business.
+            self._server.config.load()
+            self._server.lifespan = self._server.config.lifespan_class(self._server.config)
+            await self._server.startup(self._sockets)
         except BaseException:
             self._close()
             raise
-        self._task = asyncio.create_task(self._server.serve(self._sockets), name="api")
-        await self._server.listens.wait()
 
     async def stop(self) -> None:
-        """Answer what is being asked for at most a second, then close."""
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
+        """End the streams, answer what is being asked for at most a second, then close."""
+        self._app.watchers.end()
+        if self._server.started:
+            late = asyncio.get_running_loop().call_later(STOP_S, self._abort)
+            await self._server.shutdown(self._sockets)
+            late.cancel()
         self._close()
+
+    def _abort(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
 
     def _close(self) -> None:
         for each in self._sockets:
+            if each.family == socket.AF_UNIX:
+                self._path.unlink(missing_ok=True)
             each.close()
         self._sockets = []
-        self._path.unlink(missing_ok=True)
 
 
 def _unix_socket(path: Path, group: str, mode: int) -> socket.socket:
-    """Listen on a path; a socket that was left there by a dead daemon is replaced, anything else is not."""
+    """Bind to a path; a socket that was left there by a dead daemon is replaced, anything else is not."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if path.exists():
-            if not stat.S_ISSOCK(path.stat().st_mode):
-                raise FileExistsError(f"{path} is there and not a socket")
-            path.unlink()
+        if os.path.lexists(path):
+            _remove_stale(path)
         mask = os.umask(0o777)  # nobody connects before the permissions are right
         try:
             listener.bind(str(path))
         finally:
             os.umask(mask)
-        if group:
-            shutil.chown(path, group=group)
-        path.chmod(mode)
+        try:
+            if group:
+                shutil.chown(path, group=group)
+            path.chmod(mode)
+        except BaseException:
+            path.unlink()
+            raise
     except OSError as error:
         listener.close()
         raise OSError(error.errno or 0, f"the API cannot listen on {path}: {error.strerror or error}") from error
@@ -122,6 +171,22 @@ def _unix_socket(path: Path, group: str, mode: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket on which nobody listens."""
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise FileExistsError(errno.EEXIST, "there is something that is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except BlockingIOError:
+            pass  # its queue is full, so that somebody has it
+    raise OSError(errno.EADDRINUSE, "another process listens there")
 
 
 def _tcp_socket(address: str, port: int) -> socket.socket:
