@@ -1,6 +1,6 @@
 """Numbers that are the same after a restart: MPLS labels, VNIs, RD indexes, kernel table and bridge numbers.
 
-A lease is (pool, purpose) -> number.  The purpose says who holds it ("vrf:3fa1…"), so that asking twice gives
+A lease is (pool, purpose) -> number.  The purpose says who holds it and what for, so that asking twice gives
 the same number, today or after a restart.  The leases are a table; the store reads it and writes
 them down before anything that was built from them leaves the node.
 
@@ -10,7 +10,7 @@ still send traffic with it (RFC 4724); the same purpose gets it back at any time
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import chain
 
 import attrs
@@ -20,8 +20,16 @@ from speaker.table import Table
 POOLS = ("label", "vni", "rd", "table", "bridge")
 
 
-class PoolExhausted(Exception):
+class AllocationError(Exception):
+    """A number cannot be had; what needs it is not built until one is free."""
+
+
+class PoolExhausted(AllocationError):
     """No number is free in a pool; names the pool, its range, and who asked."""
+
+
+class NumberTaken(AllocationError):
+    """A number that a user chose is another's already; names both."""
 
 
 @attrs.frozen
@@ -39,14 +47,14 @@ class Leases:
         self.ranges = dict(ranges)
         self.hold_s = hold_s
         self.table: Table[tuple[str, str], Lease] = Table()
-        self._used: dict[str, dict[int, tuple[str, str]]] = {pool: {} for pool in ranges}
+        self._used: dict[str, set[int]] = {pool: set() for pool in ranges}  # of the range: given out once, or reserved
         self._next: dict[str, int] = {pool: numbers.start for pool, numbers in ranges.items()}
 
     def load(self, leases: Iterable[tuple[str, str, int, float | None]]) -> None:
         """Take over what the store kept: (pool, purpose, number, released at or None)."""
         for pool, purpose, number, released_at in leases:
             self.table.put((pool, purpose), Lease(number, released_at))
-            self._used.setdefault(pool, {})[number] = (pool, purpose)
+            self._use(pool, number)
 
     def lease(self, pool: str, purpose: str, wall: float) -> int:
         """Return the number of a purpose, a new one at the first asking; `wall` is the time of day in seconds."""
@@ -58,7 +66,7 @@ class Leases:
             return held.number
         number = self._free(pool, purpose, wall)
         self.table.put(key, Lease(number))
-        self._used[pool][number] = key
+        self._use(pool, number)
         return number
 
     def release(self, pool: str, purpose: str, wall: float) -> None:
@@ -67,10 +75,19 @@ class Leases:
         if held is not None and held.released_at is None:
             self.table.put((pool, purpose), Lease(held.number, wall))
 
+    def keep(self, held: Container[tuple[str, str]], wall: float) -> None:
+        """Release all leases but these."""
+        for pool, purpose in [key for key in self.table.rows if key not in held]:
+            self.release(pool, purpose, wall)
+
     def reserve(self, pool: str, numbers: Iterable[int]) -> None:
         """Never give out these numbers of a pool (somebody else uses them)."""
         for number in numbers:
-            self._used[pool].setdefault(number, (pool, "reserved"))
+            self._use(pool, number)
+
+    def _use(self, pool: str, number: int) -> None:
+        if number in self.ranges.get(pool, ()):  # a stored lease may be from another range, configured before
+            self._used[pool].add(number)
 
     def _free(self, pool: str, purpose: str, wall: float) -> int:
         numbers, used = self.ranges[pool], self._used[pool]
@@ -84,7 +101,10 @@ class Leases:
         rested = [
             (lease.released_at, key)
             for key, lease in self.table.rows.items()
-            if key[0] == pool and lease.released_at is not None and wall - lease.released_at >= self.hold_s
+            if key[0] == pool
+            and lease.number in numbers
+            and lease.released_at is not None
+            and wall - lease.released_at >= self.hold_s
         ]
         if not rested:
             raise PoolExhausted(
