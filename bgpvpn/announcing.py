@@ -37,7 +37,10 @@ class Announcing:
             routes[route] = None
             present = self.originated.get(route)
             for need in seen.needs if seen is not None else ():
-                self._needing.get(need, {}).pop(route, None)
+                needing = self._needing[need]
+                del needing[route]
+                if not needing:
+                    del self._needing[need]
             for need in present.needs if present is not None else ():
                 self._needing.setdefault(need, {})[route] = None
         for key in self._status.take():

@@ -7,13 +7,14 @@
 
 A MAC that moves (RFC 7432 section 15): the node where it appears announces it with a sequence number above those that
 it has seen; of two announcements the higher number wins, at a tie the lower VTEP address.  A node whose own
-announcement lost takes it back, although the port is still there: the MAC lives elsewhere now.  The numbers of our
-own MACs are the only thing here that depends on history.
+announcement lost takes it back, although the port is still there: the MAC lives elsewhere now.  It never answers
+with a higher number, so two nodes that have one MAC do not take turns, and there is no need to count moves and freeze
+(RFC 7432 section 15.1).  The numbers of our own MACs are the only thing here that depends on history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from bgpvpn.desired import Desired, ObjectKey
@@ -28,6 +29,8 @@ from speaker.wire.community import ENCAPSULATION_VXLAN, encapsulation, encapsula
 
 INGRESS_REPLICATION = 6
 """P-Multicast tunnel type (RFC 6514 section 5)."""
+
+HIGHEST_SEQUENCE = 0xFFFFFFFF
 
 NO_ESI = bytes(10)
 NO_TAG = bytes(4)
@@ -73,23 +76,26 @@ class Evi(Instance):
         identity: NodeIdentity,
         interner: Interner,
         vias: Vias,
+        usable: Callable[[bytes], str],
     ) -> None:
-        super().__init__(name, rib, interest)
+        """`usable` says why a VTEP address may not be sent to, "" if it may."""
+        super().__init__(name, rib, interest, vias)
         self.vni = vni
         self.rd = rd
         self.desired = desired
         self.originated = originated
         self.identity = identity
         self.interner = interner
-        self.vias = vias
+        self.usable = usable
         self.exports: frozenset[bytes] = frozenset()
         self.endpoints: dict[str, Endpoint] = {}
         self.sequence: dict[bytes, int] = {}  # our own MACs
         self.keys: dict[Destination, dict[bytes, None]] = {}
         self.dirty: dict[Destination, None] = {}
         self._local: dict[bytes, dict[str, Endpoint]] = {}  # MAC -> endpoints that have it
-        self._own: set[bytes] = set()  # NLRI keys that we originate
-        self._floods: dict[bytes, tuple[int, bytes]] = {}  # NLRI key -> the flood that it asks for
+        self._said: dict[bytes, list[bytes]] = {}  # MAC -> NLRI keys that we originate
+        self._floods: dict[bytes, bytes] = {}  # NLRI key of a multicast route -> the VTEP that it asks for
+        self._asking: dict[bytes, dict[bytes, int]] = {}  # VTEP -> NLRI key -> VNI to send with
 
     def __len__(self) -> int:
         return len(self.dirty)
@@ -108,7 +114,7 @@ class Evi(Instance):
         self.dirty.update((("ip", ip), None) for each in self.endpoints.values() for ip in each.addresses)
 
     def set_local(self, exports: frozenset[bytes], endpoints: Iterable[Endpoint]) -> None:
-        """Say what the segment has on this node, and with which route targets it is announced."""
+        """Say which endpoints of the segment forward on this node, and with which route targets they are announced."""
         by_port = {endpoint.port: endpoint for endpoint in endpoints}
         if (exports, by_port) == (self.exports, self.endpoints):
             return
@@ -119,18 +125,19 @@ class Evi(Instance):
             self._local.setdefault(endpoint.mac, {})[endpoint.port] = endpoint
         self.sequence = {mac: number for mac, number in self.sequence.items() if mac in self._local}
         self.touch_all()
-        key = multicast_key(self.rd.wire, self.identity.tunnel)
+        key = (Family.EVPN, multicast_key(self.rd.wire, self.identity.tunnel))
         if exports and by_port:
             path = self._attributes((), self._pmsi()).path(b"")
             self.vias.own[path] = self.name
-            self._announce(key, Originated(path, (("vxlan", str(self.vni)),)))
+            self.originated.put(key, Originated(path, (("vxlan", str(self.vni)),)))
         else:
-            self._take_back(key)
+            self.originated.discard(key)
 
     def close(self) -> None:
         """Take everything back that this EVI said and wanted."""
-        for key in list(self._own):
-            self._take_back(key)
+        for mac in list(self._said):
+            self._say(mac, {})
+        self.originated.discard((Family.EVPN, multicast_key(self.rd.wire, self.identity.tunnel)))
         for table in (self.desired.macs, self.desired.floods):
             table.discard_all([key for key in table.rows if key[0] == self.vni])
         self.desired.neighbours.discard_all([key for key in self.desired.neighbours.rows if key[0] == self.name])
@@ -161,81 +168,93 @@ class Evi(Instance):
 
     def refusal(self, path: Path) -> str:
         """Tell why a route cannot be used, "" if it can (RFC 8365 section 5.1.3: VXLAN only; absent means VXLAN)."""
-        kinds = encapsulation_types(path.attributes.ext_communities)
-        if kinds and ENCAPSULATION_VXLAN not in kinds:
-            return f"encapsulation {sorted(kinds)} is not VXLAN"
+        attributes = path.attributes
         segment = self.vias.own.get(path, self.name)
         if segment != self.name:
             return f"it is of segment {segment} on this node: two segments of one l2 VPN are not joined here"
-        return ""
+        if path in self.vias.own:
+            return ""
+        kinds = encapsulation_types(attributes.ext_communities)
+        if kinds and ENCAPSULATION_VXLAN not in kinds:
+            return f"encapsulation {sorted(kinds)} is not VXLAN"
+        if not path.extra:  # a multicast route
+            if attributes.pmsi is None:
+                return "it has no PMSI tunnel attribute (RFC 7432 section 11.2)"
+            if attributes.pmsi[1] != INGRESS_REPLICATION:
+                return f"PMSI tunnel type {attributes.pmsi[1]} is not ingress replication"
+        if vni_of(path) == 0:
+            return "VNI 0 is nobody's (RFC 8365 section 5.1.3)"
+        vtep = vtep_of(path)
+        if len(vtep) != len(self.identity.tunnel):
+            return "its VTEP is of another address family than this node's"
+        return self.usable(vtep)
 
     def _choose_mac(self, mac: bytes, remote: list[Candidate]) -> None:
         winner = newest(remote)
+        there, sticky = (-1, False) if winner is None else mobility_of(winner.path)
         local = self._local.get(mac)
         if local:
-            if mac not in self.sequence:
-                self.sequence[mac] = 0 if winner is None else mobility_of(winner.path)[0] + 1
-            here = self.sequence[mac]
-            there, sticky = (-1, False) if winner is None else mobility_of(winner.path)
-            if winner is None or (not sticky and (-here, self.identity.tunnel) < (-there, _vtep(winner.path))):
+            here = self.sequence.setdefault(mac, min(there + 1, HIGHEST_SEQUENCE))
+            ours = (-here, self.identity.tunnel)
+            if winner is None or (not sticky and ours < (-there, vtep_of(winner.path))):
                 self._announce_mac(mac, local.values())
                 self.desired.macs.discard((self.vni, mac))
                 return
-        for key in [key for key in self._own if key[0] == 2 and key[14:20] == mac]:
-            self._take_back(key)
+        self._say(mac, {})
         if winner is None:
             self.desired.macs.discard((self.vni, mac))
         else:
-            vni = int.from_bytes(winner.path.extra[10:13], "big")
-            self.desired.macs.put((self.vni, mac), (winner.path.attributes.next_hop, vni))
+            self.desired.macs.put((self.vni, mac), (vtep_of(winner.path), vni_of(winner.path)))
 
     def _choose_neighbour(self, address: bytes, remote: list[Candidate]) -> None:
         winner = newest(remote)
-        mac = None if winner is None else winner.key[14:20]
-        for endpoint in self.endpoints.values():
-            if address in endpoint.addresses:
-                own = mac_key(self.rd.wire, endpoint.mac, address)
-                if winner is None or mac != endpoint.mac or own in self._own:
-                    mac = endpoint.mac
-        if mac is None:
-            self.desired.neighbours.discard((self.name, address))
+        here = [endpoint.mac for endpoint in self.endpoints.values() if address in endpoint.addresses]
+        if here:
+            self.desired.neighbours.put((self.name, address), min(here))
+        elif winner is not None:
+            self.desired.neighbours.put((self.name, address), winner.key[14:20])
         else:
-            self.desired.neighbours.put((self.name, address), mac)
+            self.desired.neighbours.discard((self.name, address))
 
     def _choose_flood(self, key: bytes, remote: list[Candidate]) -> None:
+        seen = self._floods.pop(key, None)
+        if seen is not None:
+            del self._asking[seen][key]
+            self._write_flood(seen)
         for candidate in best(remote)[:1]:
-            pmsi = candidate.path.attributes.pmsi
-            if pmsi is not None and pmsi[1] == INGRESS_REPLICATION:
-                vtep = pmsi[3] if len(pmsi[3]) in (4, 16) else candidate.path.attributes.next_hop
-                self._floods[key] = (self.vni, vtep)
-                self.desired.floods.put((self.vni, vtep), int.from_bytes(pmsi[2], "big"))
-                return
-        gone = self._floods.pop(key, None)
-        if gone is not None and gone not in self._floods.values():
-            self.desired.floods.discard(gone)
+            vtep = self._floods[key] = vtep_of(candidate.path)
+            self._asking.setdefault(vtep, {})[key] = vni_of(candidate.path)
+            self._write_flood(vtep)
+
+    def _write_flood(self, vtep: bytes) -> None:
+        """Write what the routes of a VTEP ask for; it may have several, with route distinguishers of their own."""
+        asking = self._asking[vtep]
+        if asking:
+            self.desired.floods.put((self.vni, vtep), asking[min(asking)])
+        else:
+            del self._asking[vtep]
+            self.desired.floods.discard((self.vni, vtep))
 
     def _announce_mac(self, mac: bytes, endpoints: Iterable[Endpoint]) -> None:
         number = self.sequence[mac]
-        attributes = self._attributes((mac_mobility(number),) if number else ())
-        path = attributes.path(NO_ESI + self.vni.to_bytes(3, "big"))
+        path = self._attributes((mac_mobility(number),) if number else ()).path(NO_ESI + self.vni.to_bytes(3, "big"))
         self.vias.own[path] = self.name
         wanted: dict[bytes, Originated] = {}
         for endpoint in endpoints:
             needs: tuple[ObjectKey, ...] = (("vxlan", str(self.vni)), ("attachment", endpoint.port))
             for address in (b"", *endpoint.addresses) if self.exports else ():
                 wanted.setdefault(mac_key(self.rd.wire, mac, address), Originated(path, needs))
-        for key in [key for key in self._own if key[0] == 2 and key[14:20] == mac and key not in wanted]:
-            self._take_back(key)
+        self._say(mac, wanted)
+
+    def _say(self, mac: bytes, wanted: dict[bytes, Originated]) -> None:
+        """Originate these routes of a MAC, by NLRI key, and no others."""
+        for key in self._said.pop(mac, ()):
+            if key not in wanted:
+                self.originated.discard((Family.EVPN, key))
         for key, originated in wanted.items():
-            self._announce(key, originated)
-
-    def _announce(self, key: bytes, originated: Originated) -> None:
-        self._own.add(key)
-        self.originated.put((Family.EVPN, key), originated)
-
-    def _take_back(self, key: bytes) -> None:
-        self._own.discard(key)
-        self.originated.discard((Family.EVPN, key))
+            self.originated.put((Family.EVPN, key), originated)
+        if wanted:
+            self._said[mac] = list(wanted)
 
     def _attributes(self, further: tuple[bytes, ...], pmsi: tuple[int, int, bytes, bytes] | None = None) -> Attributes:
         return make(
@@ -256,13 +275,30 @@ def mobility_of(path: Path) -> tuple[int, bool]:
 
 
 def newest(candidates: list[Candidate]) -> Candidate | None:
-    """Return the announcement that holds for a MAC: sticky first, then the highest number, then the best path."""
+    """Return the announcement that holds for a MAC: sticky, highest number, lowest VTEP address, best path.
+
+    All nodes must agree where a MAC is, so the number and the address count before LOCAL_PREF (RFC 7432 section 15).
+    """
     if not candidates:
         return None
-    sticky = [c for c in candidates if mobility_of(c.path)[1]] or candidates
-    highest = max(mobility_of(c.path)[0] for c in sticky)
-    return best([c for c in sticky if mobility_of(c.path)[0] == highest])[0]
+
+    def rank(candidate: Candidate) -> tuple[bool, int, bytes]:
+        number, sticky = mobility_of(candidate.path)
+        return not sticky, -number, vtep_of(candidate.path)
+
+    first = min(map(rank, candidates))
+    return best([candidate for candidate in candidates if rank(candidate) == first])[0]
 
 
-def _vtep(path: Path) -> bytes:
-    return path.attributes.next_hop
+def vtep_of(path: Path) -> bytes:
+    """Return where frames go: the next hop, or the address in the PMSI tunnel attribute of a multicast route."""
+    pmsi = path.attributes.pmsi
+    return path.attributes.next_hop if path.extra or pmsi is None else pmsi[3]
+
+
+def vni_of(path: Path) -> int:
+    """Return the VNI to send with: the receiver's, in the route's label field (RFC 8365 section 5.1.3)."""
+    if path.extra:
+        return int.from_bytes(path.extra[10:13], "big")
+    pmsi = path.attributes.pmsi
+    return 0 if pmsi is None else int.from_bytes(pmsi[2], "big")

@@ -9,14 +9,14 @@ destination is worked out.  A destination is whatever the instance chooses among
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import attrs
 
 from bgpvpn.desired import Labelled, NextHop, ObjectKey, Via
 from bgpvpn.intent import Bgpvpn
-from speaker.decision import Candidate
-from speaker.path import Path
+from speaker.decision import LOCAL, Candidate
+from speaker.path import Attributes, Path
 from speaker.rib import Interest, Rib, RibReader
 from speaker.table import Table
 from speaker.values import Family, RouteTarget
@@ -46,6 +46,7 @@ class Originated:
     needs: tuple[ObjectKey, ...]
 
 
+Touch = Callable[[Family, bytes, Path | None], None]
 OriginatedTable = Table[tuple[Family, bytes], Originated]
 
 
@@ -82,12 +83,27 @@ class Vias:
             self._new_pes.update((hop.pe, None) for tier in key for hop in tier if isinstance(hop, Labelled))
         return via
 
+    def to(self, hops: Iterable[NextHop]) -> Via:
+        """Return the Via for one tier; there must be a next hop."""
+        via = self.of([hops])
+        assert via is not None
+        return via
+
     def keep(self, vias: Iterable[Via], paths: Container[Path]) -> set[bytes]:
-        """Forget all Vias and paths but these, and what these paths mean; return the PEs still led to."""
+        """Forget all Vias and paths but these; return the PEs that these Vias lead to.
+
+        What a path to another PE means is forgotten too, so that its PE is new when the path is chosen again.
+        """
+        self._vias = {via.tiers: via for via in vias}
+        pes = {hop.pe for tiers in self._vias for tier in tiers for hop in tier if isinstance(hop, Labelled)}
         self.own = {path: segment for path, segment in self.own.items() if path in paths}
-        self.meaning = {path: via for path, via in self.meaning.items() if path in paths}
-        self._vias = {via.tiers: via for via in (*vias, *self.meaning.values())}
-        return {hop.pe for tiers in self._vias for tier in tiers for hop in tier if isinstance(hop, Labelled)}
+        self.meaning = {
+            path: via
+            for path, via in self.meaning.items()
+            if path in paths and all(hop.pe in pes for hop in via.tiers[0] if isinstance(hop, Labelled))
+        }
+        self._vias.update((via.tiers, via) for via in self.meaning.values())
+        return pes
 
 
 class Instance:
@@ -95,10 +111,11 @@ class Instance:
 
     families: frozenset[Family] = frozenset()
 
-    def __init__(self, name: str, rib: Rib, interest: Interest) -> None:
+    def __init__(self, name: str, rib: Rib, interest: Interest, vias: Vias) -> None:
         self.name = name
         self.rib = rib
         self.interest = interest
+        self.vias = vias
 
     def __len__(self) -> int:
         """Return how many destinations are to be worked out."""
@@ -120,23 +137,31 @@ class Instance:
         raise NotImplementedError
 
     def candidates(self, family: Family, keys: Iterable[bytes]) -> list[Candidate]:
-        """Return the paths that this instance imports under these keys, from all sources."""
+        """Return the paths under these keys that this instance imports or said itself, from all sources."""
         found = []
         for source, table in self.rib.sources(family):
             for key in keys:
                 path = table.rows.get(key)
-                if path is not None and self in self.interest.of(path.attributes):
+                if path is None:
+                    continue
+                if self in self.interest.of(path.attributes) or self.vias.own.get(path) == self.name:
                     origin = self.rib.origin(source)
                     found.append(Candidate(path, source, key, origin.external, origin.router_id))
         return found
 
 
 class Importing:
-    """The stage [rib] -> instances, by route target (hot: once for every changed route)."""
+    """The stage [rib] -> instances, by route target (hot: once for every changed route).
 
-    def __init__(self, rib: Rib, interest: Interest) -> None:
+    A route of our own also goes to the instance that said it, whether or not that imports what it exports: an instance
+    knows its own endpoints.
+    """
+
+    def __init__(self, rib: Rib, interest: Interest, owner: Callable[[Family, Path], Instance | None]) -> None:
+        """`owner` tells which instance of this node said a route."""
         self.rib = rib
         self.interest = interest
+        self.owner = owner
         self.reader: RibReader = rib.reader((Family.VPNV4, Family.VPNV6, Family.EVPN))
 
     def __len__(self) -> int:
@@ -144,9 +169,8 @@ class Importing:
 
     def step(self, most: int) -> int:
         """Tell the instances about up to `most` changed routes; return how many there were."""
-        interest = self.interest
         done = 0
-        for (family, _), part in self.reader.parts.items():
+        for (family, source), part in self.reader.parts.items():
             if not part.dirty:
                 continue
             if done >= most:
@@ -154,30 +178,48 @@ class Importing:
             dirty = part.take(most - done)
             done += len(dirty)
             get = part.table.rows.get
+            touches: dict[Attributes, list[Touch]] = {}  # routes come in groups with the same attributes
             for key, seen in dirty.items():
                 path = get(key)
                 if path is not None:
-                    for instance in interest.of(path.attributes):
-                        instance.touch(family, key, path)  # type: ignore[attr-defined]
+                    attributes = path.attributes
+                    if attributes not in touches:
+                        touches[attributes] = self._touches(family, attributes)
+                    for touch in touches[attributes]:
+                        touch(family, key, path)
                 if seen is not None and (path is None or seen.attributes is not path.attributes):
-                    for instance in interest.of(seen.attributes):
-                        instance.touch(family, key, path)  # type: ignore[attr-defined]
+                    for touch in self._touches(family, seen.attributes):
+                        touch(family, key, path)
+                if source == LOCAL:
+                    self._touch_owners(family, key, seen, path)
         return done
+
+    def _touches(self, family: Family, attributes: Attributes) -> list[Touch]:
+        """Return what tells the importers of a route; an l2 and an l3 VPN may share a route target."""
+        return [instance.touch for instance in self._importers(attributes) if family in instance.families]
+
+    def _importers(self, attributes: Attributes) -> tuple[Instance, ...]:
+        return self.interest.of(attributes)  # type: ignore[return-value]
+
+    def _touch_owners(self, family: Family, key: bytes, seen: Path | None, path: Path | None) -> None:
+        for each in (seen, path):
+            owner = self.owner(family, each) if each is not None else None
+            if owner is not None:
+                owner.touch(family, key, path)
 
     def rebuild(self, instances: Sequence[Instance]) -> None:
         """Offer all routes to instances whose import targets changed, and let them choose anew."""
         for instance in instances:
             instance.touch_all()
-        for family, _ in self.reader.parts:
+        for family, source in self.reader.parts:
             wanting = [instance for instance in instances if family in instance.families]
             if not wanting:
                 continue
-            for _, table in self.rib.sources(family):
-                for key, path in table.rows.items():
-                    importers = self.interest.of(path.attributes)
-                    for instance in wanting:
-                        if instance in importers:
-                            instance.touch(family, key, path)
+            for key, path in self.reader.parts[(family, source)].table.rows.items():
+                importers = self._importers(path.attributes)
+                for instance in wanting:
+                    if instance in importers:
+                        instance.touch(family, key, path)
 
 
 def targets(vpns: Iterable[Bgpvpn], direction: str) -> frozenset[bytes]:

@@ -13,7 +13,7 @@ those that differ get routes, and route distinguishers, of their own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import attrs
@@ -22,7 +22,7 @@ from bgpvpn.desired import Afi, Desired, InVrf, Labelled, LabelRoute, NextHop, O
 from bgpvpn.instance import Instance, NodeIdentity, Originated, Vias, targets
 from bgpvpn.intent import Bgpvpn
 from bgpvpn.segment import Endpoint
-from speaker.decision import LOCAL, Candidate, tiers
+from speaker.decision import Candidate, tiers
 from speaker.path import Attributes, Path
 from speaker.rib import Interest, Rib
 from speaker.values import Family, RouteDistinguisher
@@ -36,6 +36,10 @@ FAMILY_OF: dict[int, Family] = {4: Family.VPNV4, 6: Family.VPNV6}
 AFI_OF: dict[Family, Afi] = {Family.VPNV4: 4, Family.VPNV6: 6}
 
 Keys = bytes | tuple[bytes, ...]
+"""One NLRI key, as usual, or several, sorted."""
+
+Choice = tuple[Via | None, tuple[int, ...]]
+"""Where a prefix leads, and which of its NLRI keys, by position, have a route that this VRF imports."""
 
 
 @attrs.frozen
@@ -50,11 +54,17 @@ class ExportGroup:
 
 
 def export_groups(vpns: Iterable[Bgpvpn], router_id: bytes) -> list[ExportGroup]:
-    """Group VPNs by what one route can say; VPNs without an export target announce nothing."""
+    """Group VPNs by what one route can say; VPNs without an export target announce nothing.
+
+    A route has one LOCAL_PREF: of VPNs with one route distinguisher that differ in it, the first keeps that.
+    """
     grouped: dict[tuple[int | None, str], list[Bgpvpn]] = {}
+    preference_of: dict[str, int | None] = {}
     for vpn in vpns:
         if targets([vpn], "export"):
-            grouped.setdefault((vpn.local_pref, choose_distinguisher(vpn, router_id)), []).append(vpn)
+            text = choose_distinguisher(vpn, router_id)
+            keeps = preference_of.setdefault(text, vpn.local_pref) == vpn.local_pref
+            grouped.setdefault((vpn.local_pref, text if keeps else ""), []).append(vpn)
     return [
         ExportGroup(
             name="" if local_pref is None else str(local_pref),
@@ -95,9 +105,8 @@ class Ipvpn(Instance):
         usable: Callable[[bytes], str],
     ) -> None:
         """`usable` says why a PE address may not be tunnelled to, "" if it may."""
-        super().__init__(name, rib, interest)
+        super().__init__(name, rib, interest, vias)
         self.table = table
-        self.vias = vias
         self.usable = usable
         self.routes = {family: desired.routes_of(table, AFI_OF[family]) for family in AFI_OF}
         self.statics: dict[tuple[Family, bytes], Via] = {}  # to our own endpoints, where no connected route leads
@@ -118,7 +127,7 @@ class Ipvpn(Instance):
         if held is None:
             keys[prefix] = key
         elif held != key and (type(held) is bytes or key not in held):
-            keys[prefix] = (held, key) if isinstance(held, bytes) else (*held, key)
+            keys[prefix] = tuple(sorted((*_several(held), key)))
 
     def touch_all(self) -> None:
         """Note that every prefix is to be worked out again."""
@@ -149,57 +158,51 @@ class Ipvpn(Instance):
         return done
 
     def _choose(self, family: Family, dirty: Iterable[bytes]) -> None:
-        keys, routes = self.keys[family], self.routes[family]
-        tables = [(source, table.rows.get) for source, table in self.rib.sources(family)]
-        importers_of = self.interest.of
-        known, statics = self.vias.meaning, self.statics
+        keys, routes, statics = self.keys[family], self.routes[family], self.statics
+        gets = [table.rows.get for _, table in self.rib.sources(family)]
+        chosen: dict[tuple[Path | None, ...], Choice] = {}
         new: dict[bytes, Via] = {}
         for prefix in dirty:
             held = keys.get(prefix)
-            if type(held) is bytes:
-                # The usual case: one route distinguisher, and one source that has it.
-                only: Path | None = None
-                for source, get in tables:
-                    path = get(held)
-                    if path is not None and self in importers_of(path.attributes):
-                        if only is not None or source == LOCAL:
-                            break
-                        only = path
+            if isinstance(held, bytes):
+                paths = tuple([get(held) for get in gets])
+            else:
+                paths = tuple([get(key) for key in held or () for get in gets])
+            static = statics.get((family, prefix)) if statics else None
+            # The same paths from the same sources, under keys in the same order, lead the same way.
+            choice = chosen.get(paths) if static is None else None
+            if choice is None:
+                choice = self._best(family, _several(held), static)
+                if static is None:
+                    chosen[paths] = choice
+            via, present = choice
+            if held is not None and len(present) < (1 if isinstance(held, bytes) else len(held)):
+                left = tuple(_several(held)[at] for at in present)
+                if left:
+                    keys[prefix] = left[0] if len(left) == 1 else left
                 else:
-                    if only is not None and not statics:
-                        meaning = known.get(only)
-                        if meaning is not None:
-                            new[prefix] = meaning
-                            continue
-            via = self._best(family, prefix, held)
+                    del keys[prefix]
             if via is not None:
                 new[prefix] = via
             else:
                 routes.discard(prefix)
         routes.put_all(new)
 
-    def _best(self, family: Family, prefix: bytes, held: Keys | None) -> Via | None:
+    def _best(self, family: Family, keys: tuple[bytes, ...], static: Via | None) -> Choice:
         """Choose among all candidates of a prefix, the segment's own endpoints included."""
-        static = self.statics.get((family, prefix))
-        listed = () if held is None else (held,) if isinstance(held, bytes) else held
-        candidates = self.candidates(family, listed)
-        present = tuple(dict.fromkeys(candidate.key for candidate in candidates))
-        if present:
-            self.keys[family][prefix] = present[0] if len(present) == 1 else present
-        else:
-            self.keys[family].pop(prefix, None)
+        candidates = self.candidates(family, keys)
+        having = {candidate.key for candidate in candidates}
+        present = tuple(at for at, key in enumerate(keys) if key in having)
         found = tiers([candidate for candidate in candidates if not self.refusal(candidate.path)])
         if not found:
-            return static
+            return static, present
         hops: list[list[NextHop]] = []
         for tier in found:
-            hops.append([])
-            for candidate in tier:
-                hop = self._hops(candidate, static)
-                if hop is None:  # our own and directly connected: nothing is better, nothing stands behind it
-                    return static if not any(hops) else self.vias.of(hops)
-                hops[-1].extend(hop)
-        return self.vias.of(hops)
+            leading = [self._hops(candidate, static) for candidate in tier]
+            if None in leading:  # our own and directly connected: needs no route, and nothing stands behind it
+                break
+            hops.append([hop for several in leading if several is not None for hop in several])
+        return self.vias.of(hops), present
 
     def _hops(self, candidate: Candidate, static: Via | None) -> tuple[NextHop, ...] | None:
         segment = self.vias.own.get(candidate.path)
@@ -223,10 +226,12 @@ class Ipvpn(Instance):
             return f"label {label} is reserved (RFC 3032 section 2.1)"
         refusal = self.usable(attributes.next_hop)
         if not refusal:
-            via = self.vias.of([[Labelled(attributes.next_hop, label)]])
-            assert via is not None
-            self.vias.meaning[path] = via
+            self.vias.meaning[path] = self.vias.to([Labelled(attributes.next_hop, label)])
         return refusal
+
+
+def _several(held: Keys | None) -> tuple[bytes, ...]:
+    return () if held is None else (held,) if isinstance(held, bytes) else held
 
 
 @attrs.frozen
@@ -238,11 +243,22 @@ class Announcement:
     statics: dict[tuple[Family, bytes], Via]
 
 
+@attrs.frozen
+class Behind:
+    """A port that a prefix lies behind."""
+
+    port: str
+    address: bytes  # of the port, in the prefix's address family
+    label: int
+    vpns: frozenset[str]  # that the prefix is announced into
+
+
 def announce(
     segment: str,
     groups: Iterable[ExportGroup],
-    endpoints: Iterable[Endpoint],
+    endpoints: Sequence[Endpoint],
     connected: Callable[[bytes], bool],
+    active: Callable[[str], bool],
     identity: NodeIdentity,
     vrf_label: int,
     distinguisher: Callable[[ExportGroup], RouteDistinguisher],
@@ -252,57 +268,70 @@ def announce(
 ) -> Announcement:
     """Work out what the endpoints of a segment mean to others and to the segment's own table.
 
-    `connected` tells whether a subnet of the segment covers an address; `distinguisher` and `port_label` lease numbers.
+    `connected` tells whether a subnet of the segment covers an address, `active` whether a port forwards;
+    `distinguisher` and `port_label` lease numbers.
     """
-    announcement = Announcement({}, {}, {})
+    said = Announcement({}, {}, {})
     vrf_needs: ObjectKey = ("vrf", segment)
-    prefix_hops: dict[tuple[Family, bytes], list[NextHop]] = {}
-    groups = list(groups)
-    made = {group: _attributes(group, identity, interner) for group in groups}
+    saying = [(group, distinguisher(group).wire, _attributes(group, identity, interner)) for group in groups]
+
+    def say(family: Family, key: bytes, path: Path, *needs: ObjectKey) -> None:
+        vias.own[path] = segment
+        said.originated[(family, key)] = Originated(path, (vrf_needs, *needs))
+
     for endpoint in endpoints:
-        attached: ObjectKey = ("attachment", endpoint.port)
+        announced = {binding.bgpvpn_id for binding in endpoint.bindings if binding.fixed_ips}
         for address in endpoint.addresses:
-            family = Family.VPNV4 if len(address) == 4 else Family.VPNV6
+            family = _family_of(address)
             prefix = address + bytes([len(address) * 8])
-            static = None
             if not connected(address):
-                static = vias.of([[OnBridge(segment, address)]])
-                assert static is not None
-                announcement.statics[(family, prefix)] = static
-            for group in groups:
-                if any(binding.fixed_ips and binding.bgpvpn_id in group.vpns for binding in endpoint.bindings):
-                    path = made[group].path(_label_field(vrf_label))
-                    vias.own[path] = segment
-                    key = distinguisher(group).wire + prefix
-                    announcement.originated[(family, key)] = Originated(path, (vrf_needs, attached))
+                said.statics[(family, prefix)] = vias.to([OnBridge(segment, address)])
+            for group, rd, attributes in saying:
+                if not announced.isdisjoint(group.vpns):
+                    path = attributes.path(label_field(vrf_label))
+                    say(family, rd + prefix, path, ("attachment", endpoint.port))
+
+    for (family, prefix), behind in _prefixes(endpoints, port_label).items():
+        for each in behind:
+            route = LabelRoute(each.label, segment, each.address)
+            said.labels[route.key] = route
+        carrying = [each for each in behind if active(each.port)] or behind
+        own = prefix[:-1] if prefix[-1] == len(carrying[0].address) * 8 else None
+        if not any(own in endpoint.addresses for endpoint in endpoints):
+            said.statics[(family, prefix)] = vias.to([OnBridge(segment, each.address) for each in carrying])
+        for group, rd, attributes in saying:
+            ports = [each for each in carrying if not each.vpns.isdisjoint(group.vpns)]
+            if not ports or (family, rd + prefix) in said.originated:
+                continue
+            needs: list[ObjectKey] = [("attachment", each.port) for each in ports]
+            label = vrf_label  # leads to the VRF's table, and that to all the ports
+            if len(ports) == 1:
+                label = ports[0].label
+                needs.append(("label", str(label)))
+            say(family, rd + prefix, attributes.path(label_field(label)), *needs)
+    return said
+
+
+def _prefixes(
+    endpoints: Iterable[Endpoint], port_label: Callable[[str, bytes], int]
+) -> dict[tuple[Family, bytes], list[Behind]]:
+    """Return the further prefixes and the ports that each lies behind; a prefix needs a port address of its family."""
+    found: dict[tuple[Family, bytes], list[Behind]] = {}
+    for endpoint in endpoints:
+        vpns: dict[tuple[Family, bytes], set[str]] = {}
         for binding in endpoint.bindings:
             for version, prefix in binding.prefixes:
-                address = next((a for a in endpoint.addresses if len(a) == (4 if version == 4 else 16)), b"")
-                if not address:
-                    continue
-                family = FAMILY_OF[version]
+                vpns.setdefault((FAMILY_OF[version], prefix), set()).add(binding.bgpvpn_id)
+        for (family, prefix), into in vpns.items():
+            address = next((each for each in endpoint.addresses if _family_of(each) is family), None)
+            if address is not None:
                 label = port_label(endpoint.port, address)
-                route = LabelRoute(label, segment, address)
-                announcement.labels[route.key] = route
-                hops = prefix_hops.setdefault((family, prefix), [])
-                if OnBridge(segment, address) not in hops:
-                    hops.append(OnBridge(segment, address))
-                for group in groups:
-                    if binding.bgpvpn_id not in group.vpns:
-                        continue
-                    at = (family, distinguisher(group).wire + prefix)
-                    path = made[group].path(_label_field(label))
-                    needs: tuple[ObjectKey, ...] = (vrf_needs, attached, route.key)
-                    if at in announcement.originated:
-                        # Several ports share the prefix: the VRF's label leads to its table, and that to all of them.
-                        path, needs = made[group].path(_label_field(vrf_label)), (vrf_needs,)
-                    vias.own[path] = segment
-                    announcement.originated[at] = Originated(path, needs)
-    for where, several in prefix_hops.items():
-        via = vias.of([several])
-        assert via is not None
-        announcement.statics[where] = via
-    return announcement
+                found.setdefault((family, prefix), []).append(Behind(endpoint.port, address, label, frozenset(into)))
+    return found
+
+
+def _family_of(address: bytes) -> Family:
+    return Family.VPNV4 if len(address) == 4 else Family.VPNV6
 
 
 def _attributes(group: ExportGroup, identity: NodeIdentity, interner: Interner) -> Attributes:
@@ -314,6 +343,6 @@ def _attributes(group: ExportGroup, identity: NodeIdentity, interner: Interner) 
     )
 
 
-def _label_field(label: int) -> bytes:
+def label_field(label: int) -> bytes:
     """Return the 3 octets of a label at the bottom of the stack (RFC 8277 section 2.2)."""
     return (label << 4 | 1).to_bytes(3, "big")

@@ -8,7 +8,7 @@
     originated           Instances, their EVIs Announcing
     interest.targets     Instances             Memberships, as RT membership routes (RFC 4684)
     desired.*            Instances, Tunnels    the reconciler
-    status               the reconciler        Announcing, views
+    status               the reconciler        Instances, Announcing, views
     underlay             the dataplane's watch the reconciler
 
 `step` runs the stages, upstream ones first, until nothing is dirty or the share of work is done; it is synchronous,
@@ -22,11 +22,12 @@ import attrs
 from bgpvpn.allocate import Leases
 from bgpvpn.announcing import Announcing
 from bgpvpn.desired import Desired, ObjectKey, Status, Tunnel
-from bgpvpn.instance import Importing, NodeIdentity, OriginatedTable, Vias
+from bgpvpn.instance import Importing, Instance, NodeIdentity, OriginatedTable, Vias
 from bgpvpn.instances import Instances
 from bgpvpn.intent import Intent
 from bgpvpn.segment import Segments
 from speaker.decision import LOCAL
+from speaker.path import Path
 from speaker.rib import Interest, Rib
 from speaker.table import Table
 from speaker.values import Family
@@ -90,7 +91,8 @@ class Tunnels:
         for tunnel in wanted:
             self._made.add(tunnel.key)
             self.desired.objects.put(tunnel.key, tunnel)
-        if now - self._swept >= TUNNEL_SWEEP_S or (self._made and not self.instances.vrfs):
+        due = now - self._swept >= TUNNEL_SWEEP_S or (self._made and not self.instances.vrfs)
+        if due and not len(self.instances.importing):  # which reads what old paths meant
             self._swept = now
             self._sweep()
         return len(pes)
@@ -136,10 +138,11 @@ class Node:
         self.vias = Vias()
         self.originated: OriginatedTable = Table()
         self.segments = Segments(intent)
-        self.importing = Importing(self.rib, self.interest)
+        self.importing = Importing(self.rib, self.interest, self._owner)
         self.instances = Instances(
             segments=self.segments.segments,
             endpoints=self.segments.endpoints,
+            status=status,
             leases=leases,
             rib=self.rib,
             interest=self.interest,
@@ -168,6 +171,10 @@ class Node:
         done += self.announcing.step()
         return done
 
+    def _owner(self, family: Family, path: Path) -> Instance | None:
+        """Return the instance that said a route of our own; an EVI needs no telling."""
+        return None if family is Family.EVPN else self.instances.vrfs.get(self.vias.own.get(path, ""))
+
     def refusal(self, pe: bytes) -> str:
         """Say why no tunnel may lead to a PE address, "" if one may."""
         identity = self.settings.identity
@@ -175,6 +182,8 @@ class Node:
             return f"this node has no IPv{4 if len(pe) == 4 else 6} tunnel address"
         if not any(pe):
             return "the next hop is all zero"
+        if pe in (identity.tunnel_v4, identity.tunnel_v6):
+            return "the next hop is this node itself"
         prefixes = self.settings.underlay_prefixes
         if prefixes and not any(_inside(pe, address, length) for address, length in prefixes):
             return "the next hop is outside the configured underlay prefixes"

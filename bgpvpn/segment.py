@@ -106,15 +106,20 @@ class Segments:
                 bound = one.network_id or one.port_id or ""
                 _index(self._bound, bound, id_, present=one is association)
                 _index(self._of_vpn, one.bgpvpn_id, id_, present=one is association)
-                owners[self._owner(one)] = None
+                owners[self.owner(one)] = None
         for id_ in self._bgpvpns.take():
             for association_id in self._of_vpn.get(id_, ()):
-                owners[self._owner(self.intent.associations[association_id])] = None
+                owners[self.owner(self.intent.associations[association_id])] = None
         for owner in owners:
             self._work_out(owner)
         return len(owners)
 
-    def _owner(self, association: Association) -> str:
+    def of(self, owner: str) -> list[Segment]:
+        """Return the segments of a network, or of a port by itself."""
+        return [self.segments[name] for name in sorted(self._made.get(owner, (set(), set()))[0])]
+
+    def owner(self, association: Association) -> str:
+        """Return whose segments an association is about: a network's, or those of a port by itself."""
         if association.network_id is not None:
             return association.network_id
         port = self.intent.ports.get(association.port_id or "")
@@ -205,7 +210,7 @@ class Segments:
                     interface = ipaddress.ip_interface(address)
                     if gateway in interface.network:
                         found.add(Gateway(gateway.packed, interface.network.prefixlen))
-        return tuple(sorted(found, key=lambda gateway: (len(gateway.address), gateway.address)))
+        return tuple(sorted(found, key=lambda gateway: (len(gateway.address), gateway.address, gateway.prefix_length)))
 
 
 def _differing(seen: T | None, present: T | None) -> list[T]:
