@@ -31,8 +31,9 @@ MEDIA_TYPE = "text/event-stream"
 class Feed:
     """The events that one watcher has yet to be sent; used within one event loop."""
 
-    def __init__(self, most: int = BUFFERED) -> None:
+    def __init__(self, most: int = BUFFERED, quiet_s: float = KEEPALIVE_S) -> None:
         self.most = most
+        self.quiet_s = quiet_s
         self.lost = 0
         self.ended = False
         self._events: deque[dict[str, Any]] = deque()
@@ -54,7 +55,7 @@ class Feed:
     async def next(self) -> dict[str, Any] | None:
         """Return the next event, None when there was none for some seconds or will be none."""
         try:
-            async with asyncio.timeout(KEEPALIVE_S):
+            async with asyncio.timeout(self.quiet_s):
                 await self._there.wait()
         except TimeoutError:
             return None
@@ -74,10 +75,10 @@ async def stream(feed: Feed) -> AsyncIterator[bytes]:
     yield b": events of this node\n\n"
     while not feed.ended:
         event = await feed.next()
-        if event is None:
-            yield b": nothing new\n\n"
-        else:
+        if event is not None:
             yield b"event: %s\ndata: %s\n\n" % (str(event["type"]).encode(), msgspec.json.encode(event))
+        elif not feed.ended:
+            yield b": nothing new\n\n"
 
 
 class Watchers:
