@@ -36,8 +36,6 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "speaker.session",
             "speaker.rib",
             "speaker.decision",
-            "speaker.policy",
-            "speaker.export",
             "speaker.adj_rib_in",
             "speaker.adj_rib_out",
             "speaker.peer",
@@ -69,7 +67,17 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.reconcile",
         ),
     ),
-    ("node", ("bgpvpn.node", "bgpvpn.views", "bgpvpn.record")),
+    (
+        "node",
+        (
+            "bgpvpn.node",
+            "bgpvpn.views",
+            "bgpvpn.statuses",
+            "bgpvpn.sessions",
+            "bgpvpn.kernel_view",
+            "bgpvpn.metrics",
+        ),
+    ),
     (
         "rim",
         (
@@ -79,6 +87,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.store.*",
             "bgpvpn.api.*",
             "bgpvpn.config",
+            "bgpvpn.log",
+            "bgpvpn.systemd",
+            "bgpvpn.running",
             "bgpvpn.daemon",
         ),
     ),

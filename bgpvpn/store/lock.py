@@ -35,3 +35,21 @@ class DirectoryLock:
     def release(self) -> None:
         """Let another daemon in."""
         os.close(self._file)
+
+
+def holder_of(directory: Path) -> int | None:
+    """Return the process that holds the lock of a directory, None if nobody does; OSError if it cannot be known."""
+    try:
+        file = os.open(directory / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+        if not text.isdecimal():
+            raise OSError(f"{directory} is held by a process that does not say its number") from None
+        return int(text)
+    finally:
+        os.close(file)
+    return None

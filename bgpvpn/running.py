@@ -1,0 +1,491 @@
+"""A running node (rim): the pure middle with its three doors, store, speaker and dataplane, in one event loop.
+
+    API --write--> store, [intent] --+                          +-- Reconciler --> Dataplane
+                                     +--> pump(): Node.step --> leases to the store
+    Transport --received--> [rib] ---+                          +-- Transport.flush
+
+`pump` is called whenever something came in, and does a share of work each time until everything is settled; between
+two shares the loop reads and sends.  Nothing that was built from a lease leaves the node before the lease is on disk.
+
+A start goes like this (RFC 4724 section 4.1):
+
+    store read --> kernel read --> what is missing added --> sessions --> own routes told --> End-of-RIB sent
+    --> End-of-RIB heard from all peers, or the deferral time over --> gate open: differences are written
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import bgpvpn
+from bgpvpn import sessions, statuses, views
+from bgpvpn.allocate import Leases
+from bgpvpn.config import Config
+from bgpvpn.dataplane.rows import Dataplane
+from bgpvpn.desired import Desired
+from bgpvpn.instance import NodeIdentity
+from bgpvpn.intent import Change, Intent, Key, Removal, Stamp, Store, StoredLease, StoreError
+from bgpvpn.kernel_view import kernel, row_text
+from bgpvpn.metrics import metrics
+from bgpvpn.node import Node, NodeSettings
+from bgpvpn.objects import Bgpvpn, Kind, Object, Peer, title
+from bgpvpn.reconcile import Reconciler
+from bgpvpn.views import Plain
+from speaker.adj_rib_in import Own
+from speaker.engine import Engine
+from speaker.peer import Peer as Neighbour
+from speaker.session import Settings
+from speaker.sockets import Endpoint, EndpointError, canonical
+from speaker.transport import Transport
+from speaker.values import Family
+from speaker.wire.attribute import Interner
+
+log = logging.getLogger(__name__)
+
+ROUTES_A_TURN = 2000
+"""Routes that one turn of the loop works out, and as many that it writes to the kernel."""
+
+QUIET_S = 0.02
+"""The node is settled when it had nothing to do for so long: what arrives in one go is one change."""
+
+STORE_RETRY_S = 1.0
+RD_INDEXES = range(1, 1 << 16)  # of a route distinguisher of type 1
+BRIDGE_NUMBERS = range(1, 1 << 20)
+
+
+class RunningNode:
+    """One node; made and used inside a running event loop. It is what the API serves (`bgpvpn.api.boundary.Node`)."""
+
+    def __init__(self, config: Config, store: Store, dataplane: Dataplane) -> None:
+        """Take over what the store keeps; StoreError when it cannot be read."""
+        self.config = config
+        self.store = store
+        self.dataplane = dataplane
+        self.intent = Intent()
+        self.started_at = asyncio.get_running_loop().time()
+        leases = Leases(
+            {
+                "label": config.labels.range,
+                "vni": config.vni.range,
+                "table": config.tables.range,
+                "rd": RD_INDEXES,
+                "bridge": BRIDGE_NUMBERS,
+            }
+        )
+        self._take_over(leases)
+        self.desired = Desired()
+        self.reconciler = Reconciler(self.desired, dataplane)
+        settings = settings_of(config)
+        interner = Interner()
+        self.node = Node(settings, self.intent, leases, self.reconciler.status, self.desired, interner)
+        identity = settings.identity
+        addresses = [address for address in (identity.tunnel_v4, identity.tunnel_v6) if address is not None]
+        self.own = Own(identity.router_id, frozenset({settings.local_as}), frozenset(addresses))
+        self.engine = Engine(self.node.rib, self.node.interest, self.own, interner)
+        self.transport = Transport(
+            [(address, config.bgp.port) for address in config.bgp.listen], pump=self._pump, busy=self._busy
+        )
+        self._loop = asyncio.get_running_loop()
+        self._leases = leases.table.reader()
+        self._peers = self.intent.peers.reader()
+        self._statuses = self.reconciler.status.reader()
+        self._watchers: dict[Callable[[Plain], None], None] = {}
+        self._told_states: dict[str, str] = {}  # peer address -> state of its session
+        self._restarting = False
+        self._node_work = True  # the last step found something to do
+        self._worked_at = self.started_at
+        self._timer: asyncio.TimerHandle | None = None
+        self._storing_failed_at: float | None = None
+        self._dataplane_trouble = ""
+        self._draining = False
+        self._unseen: set[Key] = set()  # changes that no step has looked at yet
+
+    def _take_over(self, leases: Leases) -> None:
+        changes, stored = self.store.load()
+        leases.load(stored)
+        configured = [Change("peer", peer.id, peer, Stamp(1, time.time(), time.time())) for peer in self.config.peers]
+        refused = self.intent.load(configured, configured=True)
+        refused += self.intent.load(changes)
+        for change, error in refused:
+            log.error("%s=%s intent=refused reason=%r", change.kind, change.id, str(error))
+
+    # Running
+
+    def start(self) -> None:
+        """Read the kernel, listen, and start the sessions; OSError if an address cannot be had."""
+        now = self._loop.time()
+        self._settle(now)
+        self._restarting = any(self.reconciler.actual.rows.values()) or any(self.reconciler.actual.routes.values())
+        self.transport.start()
+        fileno = getattr(self.dataplane, "fileno", None)
+        if fileno is not None:
+            self._loop.add_reader(fileno(), self._disturbed)
+        self.transport.pump_soon()
+        log.info(
+            "node=%s local_as=%d state=started networks=%d ports=%d vpns=%d kernel=%s",
+            self.config.node.router_id,
+            self.config.node.local_as,
+            len(self.intent.networks),
+            len(self.intent.ports),
+            len(self.intent.bgpvpns),
+            "kept" if self._restarting else "empty",
+        )
+
+    def _settle(self, now: float) -> None:
+        """Work out what the stored intent means, and add what of it is missing, before anybody is talked to."""
+        while self._step(now) or not self.reconciler.in_order:
+            if self.reconciler.unknown_since is not None or self._storing_failed_at is not None:
+                break
+
+    async def stop(self, *, graceful: bool = True) -> None:
+        """End the sessions; what is in the kernel stays, and `graceful` lets the peers keep our routes."""
+        if self._timer is not None:
+            self._timer.cancel()
+        fileno = getattr(self.dataplane, "fileno", None)
+        if fileno is not None:
+            self._loop.remove_reader(fileno())
+        await self.transport.stop(graceful=graceful)
+
+    async def drain(self) -> list[str]:
+        """Withdraw everything and take everything out of the kernel; return what could not be removed."""
+        self._draining = True
+        await self.stop(graceful=False)
+        return drained(self.dataplane)
+
+    # Working
+
+    def _busy(self) -> bool:
+        return self._node_work
+
+    def _pump(self) -> None:
+        """Do a share of work, and see to it that the next one comes (hot: once a turn of the loop)."""
+        if self._draining:
+            return
+        now = self._loop.time()
+        self.engine.tick(now)
+        done = self._step(now)
+        self._gate(now)
+        if done:
+            self.transport.pump_soon()
+        self._arm(now)
+        self._tell()
+
+    def _step(self, now: float) -> int:
+        wall = time.time()
+        self._sync_peers()
+        self._unseen.clear()
+        done = self.node.step(now, wall, ROUTES_A_TURN)
+        self._node_work = bool(done)
+        if done:
+            self._worked_at = now
+        if not self._keep_leases(now):
+            return done
+        settled = not done and now - self._worked_at >= QUIET_S
+        done += self.reconciler.step(now, ROUTES_A_TURN, settled or not self.transport.peers)
+        done += self.node.announcing.step()
+        memberships = self.node.memberships
+        if memberships.grown or memberships.shrunk:
+            self.engine.targets_changed(memberships.grown, memberships.shrunk)
+            memberships.grown = memberships.shrunk = False
+        return done
+
+    def _keep_leases(self, now: float) -> bool:
+        """Write new leases down; False: they are not on disk, and nothing may be built from them."""
+        if not len(self._leases):
+            return True
+        if self._storing_failed_at is not None and now - self._storing_failed_at < STORE_RETRY_S:
+            return False
+        table = self.node.leases.table
+        kept: list[StoredLease] = []
+        dropped: list[tuple[str, str]] = []
+        for pool, purpose in self._leases.dirty:
+            lease = table.get((pool, purpose))
+            if lease is None:
+                dropped.append((pool, purpose))
+            else:
+                kept.append((pool, purpose, lease.number, lease.released_at))
+        try:
+            self.store.write(leases=kept, dropped_leases=dropped)
+        except StoreError as error:
+            if self._storing_failed_at is None:
+                log.error("store=refused reason=%r", str(error))
+            self._storing_failed_at = now
+            return False
+        self._leases.take()
+        if self._storing_failed_at is not None:
+            self._storing_failed_at = None
+            log.warning("store=writable")
+        return True
+
+    def _gate(self, now: float) -> None:
+        """Tell the peers when all of ours is said, and open the gate when they have said all of theirs."""
+        expired = now - self.started_at >= self.config.bgp.deferral_s
+        if not self.engine.released and (expired or (not self._node_work and self.reconciler.in_order)):
+            self.engine.release()
+            self.transport.pump_soon()
+        if not self.reconciler.synced and not self._node_work:
+            wanted = [canonical(peer.address) for peer in self.intent.peers.rows.values() if peer.admin_state_up]
+            synced = self.engine.synced(wanted)
+            if synced or expired:
+                reason = "all peers are in sync" if synced else "the deferral time is over"
+                log.info("gate=open reason=%r after_s=%.1f", reason, now - self.started_at)
+                self.reconciler.open_gate()
+                self.transport.pump_soon()
+
+    def _arm(self, now: float) -> None:
+        """Have `pump` called when a timer of the node, the reconciler or a neighbour is due."""
+        times = [self.reconciler.deadline(), self.engine.deadline()]
+        if self._worked_at + QUIET_S > now:
+            times.append(self._worked_at + QUIET_S)
+        if not self.reconciler.synced:
+            times.append(self.started_at + self.config.bgp.deferral_s)
+        if self._storing_failed_at is not None:
+            times.append(self._storing_failed_at + STORE_RETRY_S)
+        if self._timer is not None:
+            self._timer.cancel()
+        at = min((time_ for time_ in times if time_ is not None), default=None)
+        self._timer = None if at is None else self._loop.call_at(max(at, now), self.transport.pump_soon)
+
+    def _disturbed(self) -> None:
+        scopes = self.dataplane.disturbed()
+        if scopes:
+            self.reconciler.disturbed(scopes, self._loop.time())
+            self.transport.pump_soon()
+
+    def _sync_peers(self) -> None:
+        """Make the speaker's peers those of the intent."""
+        dirty = self._peers.take()
+        if not dirty:
+            return
+        for id_, seen in dirty.items():
+            wish = self.intent.peers.get(id_)
+            try:
+                if wish is None:
+                    if seen is not None:
+                        self.transport.remove_peer(seen.address)
+                        self.engine.remove(canonical(seen.address))
+                elif seen is None:
+                    self._add_peer(wish)
+                else:
+                    self._change_peer(wish, seen)
+            except (EndpointError, OSError, ValueError) as error:
+                log.error("peer=%s session=impossible reason=%r", id_ if wish is None else wish.address, str(error))
+        asns = {peer.local_as for peer in self.intent.peers.rows.values() if peer.local_as is not None}
+        self.own.asns = frozenset({self.config.node.local_as, *asns})
+
+    def _add_peer(self, wish: Peer) -> None:
+        settings, endpoint = self._settings(wish), _endpoint(wish)
+        address = canonical(wish.address)
+        peer = Neighbour(
+            wish.name or wish.address,
+            settings,
+            self.engine.add(address),
+            self.engine.interner,
+            random.random,
+            restarting=self._restarting,
+            forwarding=frozenset(settings.families) if self._restarting else frozenset(),
+        )
+        self.transport.add_peer(peer, endpoint)
+        if not wish.admin_state_up:
+            self.transport.disable_peer(address)
+
+    def _change_peer(self, wish: Peer, seen: Peer) -> None:
+        if seen.admin_state_up and not wish.admin_state_up:
+            self.transport.disable_peer(wish.address, "administratively down")
+        self.transport.change_peer(_endpoint(wish), self._settings(wish))
+        if wish.admin_state_up and not seen.admin_state_up:
+            self.transport.enable_peer(wish.address)
+
+    def _settings(self, wish: Peer) -> Settings:
+        return Settings(
+            local_as=wish.local_as or self.config.node.local_as,
+            remote_as=wish.remote_as,
+            router_id=ipaddress.ip_address(self.config.node.router_id).packed,
+            families=tuple(Family.parse(text) for text in wish.families),
+            hold_time_s=wish.hold_time_s,
+            restart_time_s=wish.restart_time_s,
+            passive=wish.passive,
+            host_name=self.config.node.host,
+        )
+
+    # What changed, for watchers and the log
+
+    def subscribe(self, watcher: Callable[[Plain], None]) -> Callable[[], None]:
+        """Tell a watcher about every change from now on; what is returned ends that."""
+        self._watchers[watcher] = None
+        return lambda: self._watchers.pop(watcher, None)
+
+    def _tell(self) -> None:
+        changed = self._statuses.take()
+        states = {address: peer.state for address, peer in self.transport.peers.items()}
+        if self._watchers:
+            for kind, name in changed:
+                status = self.reconciler.status.get((kind, name))
+                state, reason = ("gone", "") if status is None else (status.state, status.reason)
+                self._say({"type": "kernel", "object": f"{kind} {name}", "state": state, "reason": reason})
+            for address, state in states.items():
+                if self._told_states.get(address) != state:
+                    self._say({"type": "session", "peer": address, "state": state})
+        self._told_states = dict(states)
+        trouble = self.reconciler.unknown_reason if self.reconciler.unknown_since is not None else ""
+        if trouble != self._dataplane_trouble:
+            self._dataplane_trouble = trouble
+            if trouble:
+                log.error("dataplane=unknown reason=%r", trouble)
+            else:
+                log.info("dataplane=known")
+
+    def _say(self, event: Plain) -> None:
+        for watcher in list(self._watchers):
+            watcher(event)
+
+    # What the API asks
+
+    def write(self, wishes: Sequence[Object | Removal]) -> list[Change]:
+        """Do all wishes or none: checked, then stored, then in the tables. IntentError or StoreError: none is done."""
+        changes = self.intent.plan(wishes, time.time())
+        self.store.write(changes)
+        self.intent.apply(changes)
+        self._unseen.update((change.kind, change.id) for change in changes)
+        for change in changes:
+            thing = change.thing
+            event: Plain = {"type": "removed" if thing is None else "changed", "kind": change.kind, "id": change.id}
+            self._say(event if thing is None else event | {"name": title(thing), "revision": change.stamp.revision})
+        self.transport.pump_soon()
+        return changes
+
+    def status_of(self, kind: Kind, id_: str) -> Plain:
+        """Return {"state", "reason", "observed_revision"} of an object."""
+        revision = self.intent.stamps[kind, id_].revision
+        if kind == "peer":
+            wish = self.intent.peers[id_]
+            state, reason = sessions.verdict(wish, self.transport.peers.get(canonical(wish.address)))
+        else:
+            state, reason = statuses.verdict(self.node, kind, id_)
+        # A change that was just made is looked at in the next turn of the loop.
+        observed = revision - 1 if (kind, id_) in self._unseen else revision
+        return {"state": state, "reason": reason, "observed_revision": observed}
+
+    def status(self) -> Plain:
+        """Return what the node says of itself."""
+        reconciler = self.reconciler
+        down = [
+            peer.address
+            for peer in self.intent.peers.rows.values()
+            if peer.admin_state_up and self._told_states.get(canonical(peer.address)) != "established"
+        ]
+        troubles = [f"the session with {address} is not established" for address in down]
+        if reconciler.unknown_since is not None:
+            troubles.append(f"the kernel's state is not known: {reconciler.unknown_reason}")
+        if reconciler.refused.trials:
+            troubles.append(f"the kernel has not taken {len(reconciler.refused.trials)} rows")
+        if self._storing_failed_at is not None:
+            troubles.append("the store does not take changes")
+        return {
+            "version": bgpvpn.__version__,
+            "router_id": self.config.node.router_id,
+            "local_as": self.config.node.local_as,
+            "tunnel_ip": list(self.config.node.tunnel_ip),
+            "uptime_s": round(self._loop.time() - self.started_at, 1),
+            "synced": reconciler.synced,
+            "in_order": reconciler.in_order and not self._node_work,
+            "degraded": troubles,
+        }
+
+    def sessions(self) -> list[Plain]:
+        """Return one entry for each peer."""
+        now = self._loop.time()
+        found = []
+        for wish in self.intent.peers.rows.values():
+            address = canonical(wish.address)
+            peer, neighbour = self.transport.peers.get(address), self.engine.neighbours.get(address)
+            if peer is not None and neighbour is not None:
+                found.append(sessions.session(wish, peer, neighbour, self.node.rib, now))
+        return found
+
+    def routes(
+        self,
+        *,
+        family: str | None,
+        route_target: str | None,
+        prefix: str | None,
+        vpn: Bgpvpn | None,
+        source: str | None,
+        most: int,
+    ) -> list[Plain]:
+        """Return the routes that fit all that is given, at most so many."""
+        return views.routes(self.node, family, route_target, prefix, source, most, vpn)
+
+    def instances(self) -> list[Plain]:
+        """Return the segments of the node with their VRFs and EVIs."""
+        return views.instances(self.node)
+
+    def kernel(self) -> Plain:
+        """Return the dataplane's objects, what was refused, what others put into our tables, and counters."""
+        try:
+            foreign = self.dataplane.foreign()
+        except OSError as error:
+            foreign = [f"cannot be read: {error}"]
+        return kernel(self.reconciler, foreign, self.dataplane.messages())
+
+    def explain_prefix(self, prefix: str) -> Plain:
+        """Walk the tables for a prefix or an address; ValueError if it is none."""
+        heard = {name: each.adj_rib_in for name, each in self.engine.neighbours.items()}
+        return views.explain_prefix(self.node, prefix, heard, self._told())
+
+    def explain_port(self, port_id: str) -> Plain:
+        """Walk the tables for a port that is there."""
+        return views.explain_port(self.node, port_id, self._told())
+
+    def _told(self) -> dict[str, Any]:
+        return {name: each.adj_rib_out for name, each in self.engine.neighbours.items()}
+
+    def metrics(self) -> list[Plain]:
+        """Return counters and gauges."""
+        return metrics(self.node, self.reconciler, self.sessions(), self.dataplane.messages())
+
+
+def settings_of(config: Config) -> NodeSettings:
+    """Return what the pure middle needs of the configuration."""
+    node = config.node
+    tunnels = {len(packed): packed for packed in (ipaddress.ip_address(text).packed for text in node.tunnel_ip)}
+    underlay = [ipaddress.ip_network(text) for text in node.underlay_prefixes]
+    return NodeSettings(
+        identity=NodeIdentity(
+            router_id=ipaddress.ip_address(node.router_id).packed,
+            tunnel_v4=tunnels.get(4),
+            tunnel_v6=tunnels.get(16),
+            gateway_mac=bytes.fromhex(node.gateway_mac.replace(":", "")),
+            vxlan_port=config.dataplane.vxlan_port,
+        ),
+        local_as=node.local_as,
+        underlay_prefixes=tuple((network.network_address.packed, network.prefixlen) for network in underlay),
+    )
+
+
+def drained(dataplane: Dataplane) -> list[str]:
+    """Take everything of ours out of the kernel; return what it did not let go, in words."""
+    reconciler = Reconciler(Desired(), dataplane)
+    reconciler.open_gate()
+    for turn in range(1000):
+        if not reconciler.step(float(turn), ROUTES_A_TURN, True) and reconciler.unknown_since is None:
+            break
+    left = [f"{row_text(row)}: {trial.refusal.reason}" for row, trial in reconciler.refused.trials.items()]
+    return left + ([reconciler.unknown_reason] if reconciler.unknown_since is not None else [])
+
+
+def _endpoint(wish: Peer) -> Endpoint:
+    return Endpoint(
+        address=wish.address,
+        port=wish.port,
+        source=wish.local_address,
+        password=None if wish.password is None else wish.password.encode(),
+        ttl=wish.multihop_ttl,
+        ttl_security_hops=wish.ttl_security_hops,
+    )
