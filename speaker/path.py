@@ -26,6 +26,9 @@ import attrs
 
 AS_SET, AS_SEQUENCE, AS_CONFED_SEQUENCE, AS_CONFED_SET = 1, 2, 3, 4
 
+PATHS_AT_MOST = 65536
+"""Paths that a block remembers; beyond, as when a peer changes labels without end, it starts anew and shares less."""
+
 AsPath = tuple[tuple[int, tuple[int, ...]], ...]
 """Segments: (segment type, AS numbers); RFC 4271 section 4.3 and RFC 5065."""
 
@@ -51,6 +54,7 @@ class Attributes:
     cluster_list: tuple[bytes, ...] = ()  # 4 octets each
     pmsi: tuple[int, int, bytes, bytes] | None = None  # flags, tunnel type, label field 3, tunnel id (RFC 6514 5)
     unknown: tuple[tuple[int, int, bytes], ...] = ()  # flags, code, value of attributes not decoded
+    discarded: tuple[str, ...] = ()  # why attributes of the block were dropped (RFC 7606 section 2)
 
     route_targets: frozenset[bytes] = frozenset()  # the route targets among ext_communities, 8 octets each
     # Worked out once per block by the importer; `imports_version` says when (see rib.py).
@@ -62,6 +66,8 @@ class Attributes:
         """Return the one Path with these attributes and this extra part."""
         path = self.paths.get(extra)
         if path is None:
+            if len(self.paths) >= PATHS_AT_MOST:
+                self.paths.clear()
             path = self.paths[extra] = Path(self, extra)
         return path
 

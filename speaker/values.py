@@ -134,7 +134,7 @@ class RouteTarget:
         return cls(bytes((kind, 2)) + six)
 
     def __str__(self) -> str:
-        kind = self.wire[0] & 0xBF
+        kind = self.wire[0]
         return _text_administrated(kind, self.wire[2:]) if kind <= 2 else f"0x{self.wire.hex()}"
 
 

@@ -83,7 +83,10 @@ def _segments(value: bytes, size: int, name: str) -> AsPath:
 
 
 def _as_path(value: bytes, context: Context) -> AsPath:
-    return _segments(value, 4 if context.as4 else 2, "AS_PATH")
+    segments = _segments(value, 4 if context.as4 else 2, "AS_PATH")
+    if not context.ibgp and any(kind in (AS_CONFED_SEQUENCE, AS_CONFED_SET) for kind, _ in segments):
+        raise TreatAsWithdraw("AS_PATH from an external peer has a segment of a confederation (RFC 5065 section 4)")
+    return segments
 
 
 def _next_hop(value: bytes, context: Context) -> bytes:
@@ -97,8 +100,6 @@ def _med(value: bytes, context: Context) -> int:
 
 
 def _local_pref(value: bytes, context: Context) -> int:
-    if not context.ibgp:
-        raise AttributeDiscard("LOCAL_PREF from an external peer")
     _exactly(4, value, "LOCAL_PREF")
     return int.from_bytes(value, "big")
 
@@ -113,7 +114,14 @@ def _aggregator(value: bytes, context: Context) -> tuple[int, bytes]:
     size = 4 if context.as4 else 2
     if len(value) != size + 4:
         raise AttributeDiscard(f"AGGREGATOR has {len(value)} octets, not {size + 4}")
-    return int.from_bytes(value[:size], "big"), value[size:]
+    return _aggregating(value, size, "AGGREGATOR")
+
+
+def _aggregating(value: bytes, size: int, name: str) -> tuple[int, bytes]:
+    asn = int.from_bytes(value[:size], "big")
+    if asn == 0:
+        raise AttributeDiscard(f"{name} holds AS 0 (RFC 7607)")
+    return asn, value[size:]
 
 
 def _communities(value: bytes, context: Context) -> tuple[int, ...]:
@@ -122,15 +130,11 @@ def _communities(value: bytes, context: Context) -> tuple[int, ...]:
 
 
 def _originator_id(value: bytes, context: Context) -> bytes:
-    if not context.ibgp:
-        raise AttributeDiscard("ORIGINATOR_ID from an external peer")
     _exactly(4, value, "ORIGINATOR_ID")
     return value
 
 
 def _cluster_list(value: bytes, context: Context) -> tuple[bytes, ...]:
-    if not context.ibgp:
-        raise AttributeDiscard("CLUSTER_LIST from an external peer")
     _multiple(4, value, "CLUSTER_LIST")
     return tuple(value[at : at + 4] for at in range(0, len(value), 4))
 
@@ -153,7 +157,7 @@ def _as4_path(value: bytes, context: Context) -> AsPath:
 def _as4_aggregator(value: bytes, context: Context) -> tuple[int, bytes]:
     if context.as4 or len(value) != 8:
         raise AttributeDiscard(f"AS4_AGGREGATOR of {len(value)} octets (RFC 6793 section 6)")
-    return int.from_bytes(value[:4], "big"), value[4:]
+    return _aggregating(value, 4, "AS4_AGGREGATOR")
 
 
 def _pmsi(value: bytes, context: Context) -> tuple[int, int, bytes, bytes]:
@@ -166,7 +170,7 @@ def _pmsi(value: bytes, context: Context) -> tuple[int, int, bytes, bytes]:
 
 def _large_communities(value: bytes, context: Context) -> tuple[tuple[int, int, int], ...]:
     _multiple(12, value, "LARGE_COMMUNITY")
-    return tuple(struct.iter_unpack("!III", value))
+    return tuple(dict.fromkeys(struct.iter_unpack("!III", value)))  # repeated ones are dropped (RFC 8092 section 3)
 
 
 def _write_as_path(as_path: AsPath) -> bytes:
@@ -195,6 +199,7 @@ class Kind:
     field: str  # of speaker.path.Attributes
     read: Read
     write: Callable[[Any], bytes]  # from the field's value, 4-octet AS numbers
+    internal: bool = False  # discarded, whatever it is, when it comes from an external peer
 
 
 _U32 = struct.Struct("!I").pack
@@ -203,7 +208,7 @@ _KINDS = (
     Kind(AS_PATH, "AS_PATH", TRANSITIVE, "as_path", _as_path, _write_as_path),
     Kind(NEXT_HOP, "NEXT_HOP", TRANSITIVE, "next_hop", _next_hop, bytes),
     Kind(MULTI_EXIT_DISC, "MULTI_EXIT_DISC", OPTIONAL, "med", _med, _U32),
-    Kind(LOCAL_PREF, "LOCAL_PREF", TRANSITIVE, "local_pref", _local_pref, _U32),
+    Kind(LOCAL_PREF, "LOCAL_PREF", TRANSITIVE, "local_pref", _local_pref, _U32, internal=True),
     Kind(ATOMIC_AGGREGATE, "ATOMIC_AGGREGATE", TRANSITIVE, "atomic_aggregate", _atomic_aggregate, lambda value: b""),
     Kind(AGGREGATOR, "AGGREGATOR", OPTIONAL | TRANSITIVE, "aggregator", _aggregator, lambda v: _U32(v[0]) + v[1]),
     Kind(
@@ -214,8 +219,8 @@ _KINDS = (
         _communities,
         lambda value: b"".join(map(_U32, value)),
     ),
-    Kind(ORIGINATOR_ID, "ORIGINATOR_ID", OPTIONAL, "originator_id", _originator_id, bytes),
-    Kind(CLUSTER_LIST, "CLUSTER_LIST", OPTIONAL, "cluster_list", _cluster_list, b"".join),
+    Kind(ORIGINATOR_ID, "ORIGINATOR_ID", OPTIONAL, "originator_id", _originator_id, bytes, internal=True),
+    Kind(CLUSTER_LIST, "CLUSTER_LIST", OPTIONAL, "cluster_list", _cluster_list, b"".join, internal=True),
     Kind(EXT_COMMUNITIES, "EXTENDED COMMUNITIES", OPTIONAL | TRANSITIVE, "ext_communities", _ext_communities, b"".join),
     Kind(AS4_PATH, "AS4_PATH", OPTIONAL | TRANSITIVE, "as4_path", _as4_path, _write_as_path),
     Kind(AS4_AGGREGATOR, "AS4_AGGREGATOR", OPTIONAL | TRANSITIVE, "as4_aggregator", _as4_aggregator, bytes),
@@ -272,12 +277,12 @@ def decode(
     key = _LENGTHS[len(next_hop)] + next_hop + block
     found = interned.get(key)
     if found is None:
-        before = len(errors)
-        found = _decode(block, next_hop, context, errors)
-        if len(errors) == before:  # others are decoded each time, so that each time what is wrong with them is told
-            if len(interned) >= INTERNED_AT_MOST:
-                interned.clear()
-            interned[key] = found
+        found = _decode(block, next_hop, context)
+        if len(interned) >= INTERNED_AT_MOST:
+            interned.clear()
+        interned[key] = found
+    if found.discarded:
+        errors.extend(map(AttributeDiscard, found.discarded))
     return found
 
 
@@ -303,51 +308,75 @@ def split(block: bytes) -> Iterator[tuple[int, int, bytes]]:
         at = end
 
 
-def _decode(block: bytes, next_hop: bytes, context: Context, errors: list[BgpError]) -> Attributes:
-    fields: Fields = {}
-    unknown: list[tuple[int, int, bytes]] = []
-    seen: set[int] = set()
-    failure: TreatAsWithdraw | None = None
-    for flags, code, value in split(block):
-        if code in seen:
-            errors.append(AttributeDiscard(f"attribute {code} came twice; the first counts (RFC 7606 section 3 g)"))
-            continue
-        seen.add(code)
-        kind = TABLE.get(code)
-        if kind is None:
-            if not flags & OPTIONAL:
-                data = bytes((flags, code, *([len(value)] if len(value) < 256 else [*len(value).to_bytes(2, "big")])))
-                raise SessionReset(3, 2, f"well-known attribute {code} is not known", data + value)
-            if flags & TRANSITIVE:
-                unknown.append((flags, code, value))
-            continue
-        try:
-            if (flags ^ kind.flags) & (OPTIONAL | TRANSITIVE):
-                raise TreatAsWithdraw(f"{kind.name} has the flags 0x{flags:02x} (RFC 7606 section 3 c)")
-            fields[kind.field] = kind.read(value, context)
-        except AttributeDiscard as error:
-            errors.append(error)
-        except TreatAsWithdraw as error:
-            failure = failure or error  # the whole block is looked through: a SessionReset weighs more
-    if failure is None:
-        failure = _missing(seen, next_hop, context)
-    if failure is not None:
-        raise failure
+def _decode(block: bytes, next_hop: bytes, context: Context) -> Attributes:
+    read = _read(block, context, ignored=NEXT_HOP if next_hop else None)
+    missing = _missing(read.seen, next_hop, context)
+    if missing:
+        raise TreatAsWithdraw(f"{missing} missing")
+    fields = read.fields
     if next_hop:
         fields["next_hop"] = next_hop
     _check_next_hop(fields["next_hop"])
     _merge_as4(fields)
     targets = frozenset(filter(is_route_target, fields.get("ext_communities", ())))
-    return Attributes(**fields, unknown=tuple(unknown), route_targets=targets)
+    return Attributes(**fields, unknown=tuple(read.unknown), discarded=tuple(read.discarded), route_targets=targets)
 
 
-def _missing(seen: set[int], next_hop: bytes, context: Context) -> TreatAsWithdraw | None:
-    """Tell which mandatory attribute is not there (RFC 4271 section 5, RFC 7606 section 3 d)."""
+def check(block: bytes, context: Context) -> None:
+    """Look through attributes that belong to no route; TreatAsWithdraw or SessionReset if one is malformed."""
+    _read(block, context)
+
+
+@attrs.define
+class _Block:
+    fields: Fields = attrs.field(factory=dict)
+    unknown: list[tuple[int, int, bytes]] = attrs.field(factory=list)
+    discarded: list[str] = attrs.field(factory=list)
+    seen: set[int] = attrs.field(factory=set)
+
+
+def _read(block: bytes, context: Context, ignored: int | None = None) -> _Block:
+    """Read all attributes but the one `ignored`; of several errors the one with the strongest reaction is raised."""
+    read = _Block()
+    failure: TreatAsWithdraw | None = None
+    for flags, code, value in split(block):
+        if code in read.seen:
+            read.discarded.append(f"attribute {code} came twice; the first counts (RFC 7606 section 3 g)")
+            continue
+        read.seen.add(code)
+        kind = TABLE.get(code)
+        if kind is None:
+            if not flags & OPTIONAL:
+                length = len(value).to_bytes(2 if flags & EXTENDED else 1, "big")
+                data = bytes((flags, code)) + length + value
+                raise SessionReset(3, 2, f"well-known attribute {code} is not known", data)
+            if flags & TRANSITIVE:
+                read.unknown.append((flags, code, value))
+            continue
+        if code == ignored:
+            continue
+        if kind.internal and not context.ibgp:
+            read.discarded.append(f"{kind.name} from an external peer")
+            continue
+        try:
+            if (flags ^ kind.flags) & (OPTIONAL | TRANSITIVE):
+                raise TreatAsWithdraw(f"{kind.name} has the flags 0x{flags:02x} (RFC 7606 section 3 c)")
+            read.fields[kind.field] = kind.read(value, context)
+        except AttributeDiscard as error:
+            read.discarded.append(error.reason)
+        except TreatAsWithdraw as error:
+            failure = failure or error  # the whole block is looked through: a SessionReset weighs more
+    if failure is not None:
+        raise failure
+    return read
+
+
+def _missing(seen: set[int], next_hop: bytes, context: Context) -> str:
+    """Return the names of the mandatory attributes that are not there (RFC 4271 section 5, RFC 7606 section 3 d)."""
     wanted = [ORIGIN, AS_PATH]
     wanted += [LOCAL_PREF] if context.ibgp else []
     wanted += [] if next_hop else [NEXT_HOP]
-    lacking = [TABLE[code].name for code in wanted if code not in seen]
-    return TreatAsWithdraw(f"{', '.join(lacking)} missing") if lacking else None
+    return ", ".join(TABLE[code].name for code in wanted if code not in seen)
 
 
 def _check_next_hop(next_hop: bytes) -> None:
@@ -364,11 +393,10 @@ def _merge_as4(fields: Fields) -> None:
     """Put the 4-octet AS numbers that went around a 2-octet speaker in their place (RFC 6793 section 4.2.3)."""
     as4_path: AsPath = fields.pop("as4_path", ())
     as4_aggregator = fields.pop("as4_aggregator", None)
-    if "aggregator" in fields:
+    if "aggregator" in fields and as4_aggregator is not None:
         if fields["aggregator"][0] != AS_TRANS:
-            return
-        if as4_aggregator is not None:
-            fields["aggregator"] = as4_aggregator
+            return  # a speaker with 2-octet AS numbers aggregated later: what went around it is out of date
+        fields["aggregator"] = as4_aggregator
     as_path: AsPath = fields["as_path"]
     surplus = _path_length(as_path) - _path_length(as4_path)
     if not as4_path or surplus < 0:
@@ -433,13 +461,12 @@ def attribute(flags: int, code: int, value: bytes) -> bytes:
     return bytes((flags, code, len(value))) + value
 
 
-def block(attributes: Attributes, *, as4: bool) -> bytes:
-    """Return the attributes as sent, ordered by code, without NEXT_HOP and the MP attributes.
+def block(attributes: Attributes, *, as4: bool, next_hop: bool = False) -> bytes:
+    """Return the attributes as sent, ordered by code, without the MP attributes, and with NEXT_HOP only if asked for.
 
     To a peer with 2-octet AS numbers, AS_PATH goes with AS_TRANS and the true one in AS4_PATH (RFC 6793 section 4.2.2).
     """
     out = [attribute(TRANSITIVE, ORIGIN, bytes((attributes.origin,)))]
-    late: list[bytes] = []
     wide = _write_as_path(attributes.as_path)
     if as4:
         out.append(attribute(TRANSITIVE, AS_PATH, wide))
@@ -447,20 +474,21 @@ def block(attributes: Attributes, *, as4: bool) -> bytes:
         out.append(attribute(TRANSITIVE, AS_PATH, _write_narrow(attributes.as_path)))
         if any(number > 0xFFFF for _, numbers in attributes.as_path for number in numbers):
             true = tuple(each for each in attributes.as_path if each[0] in (AS_SET, AS_SEQUENCE))
-            late.append(attribute(OPTIONAL | TRANSITIVE, AS4_PATH, _write_as_path(true)))
+            out.append(attribute(OPTIONAL | TRANSITIVE, AS4_PATH, _write_as_path(true)))
+    if next_hop:
+        out.append(attribute(TRANSITIVE, NEXT_HOP, attributes.next_hop))
     if attributes.aggregator is not None:
         asn, address = attributes.aggregator
-        octets = _U32(asn) if as4 else min(asn, AS_TRANS if asn > 0xFFFF else asn).to_bytes(2, "big")
+        octets = _U32(asn) if as4 else (AS_TRANS if asn > 0xFFFF else asn).to_bytes(2, "big")
         out.append(attribute(OPTIONAL | TRANSITIVE, AGGREGATOR, octets + address))
         if not as4 and asn > 0xFFFF:
-            late.append(attribute(OPTIONAL | TRANSITIVE, AS4_AGGREGATOR, _U32(asn) + address))
+            out.append(attribute(OPTIONAL | TRANSITIVE, AS4_AGGREGATOR, _U32(asn) + address))
     for code, flags, field, write in _WRITTEN:
         value = getattr(attributes, field)
         if value is not None and value is not False and value != ():
             out.append(attribute(flags, code, write(value)))
     for flags, code, value in attributes.unknown:
         out.append(attribute((flags | PARTIAL) & ~EXTENDED, code, value))  # RFC 4271 section 5
-    out += late
     out.sort(key=lambda each: each[1])
     return b"".join(out)
 

@@ -25,7 +25,7 @@ ENCAPSULATION_NAMES = {
 }
 """Tunnel types of the IANA registry "BGP Tunnel Encapsulation Attribute Tunnel Types"."""
 
-NON_TRANSITIVE = 0x40  # of the type octet (RFC 4360 section 2)
+NON_TRANSITIVE = 0x40  # of the type octet: not for other ASes (RFC 4360 section 2)
 
 _ENCAPSULATION = b"\x03\x0c"  # RFC 9012 section 4.1
 _MAC_MOBILITY = b"\x06\x00"  # RFC 7432 section 7.7
@@ -37,7 +37,7 @@ STICKY = 0x01
 
 def is_route_target(community: bytes) -> bool:
     """Tell whether 8 octets are a route target, of any of the three forms (RFC 4360 section 4, RFC 5668)."""
-    return community[1] == 0x02 and community[0] & ~NON_TRANSITIVE in (0x00, 0x01, 0x02)
+    return community[1] == 0x02 and community[0] <= 0x02
 
 
 def encapsulation(tunnel_type: int) -> bytes:
@@ -80,9 +80,7 @@ def community_text(community: bytes) -> str:
     kind, value = community[:2], community[2:]
     match kind:
         case b"\x00\x03" | b"\x01\x03" | b"\x02\x03":
-            return (
-                f"origin:{RouteTarget(community)}"  # route origin has the forms of a route target (RFC 4360 section 5)
-            )
+            return f"origin:{RouteTarget(community)}"  # in the forms of a route target (RFC 4360 section 5)
         case _ if kind == _ENCAPSULATION:
             number = int.from_bytes(value[4:], "big")
             return f"encapsulation:{ENCAPSULATION_NAMES.get(number, number)}"
@@ -94,9 +92,7 @@ def community_text(community: bytes) -> str:
             return "default-gateway"
         case b"\x06\x02":
             return f"es-import:{Mac(value)}"  # RFC 7432 section 7.6
-        case b"\x01\x0a":
-            return (
-                f"vrf-route-import:{address_text(value[:4])}:{int.from_bytes(value[4:], 'big')}"  # RFC 6514 section 7
-            )
+        case b"\x01\x0b":  # RFC 6514 section 7
+            return f"vrf-route-import:{address_text(value[:4])}:{int.from_bytes(value[4:], 'big')}"
         case _:
             return f"0x{community.hex()}"

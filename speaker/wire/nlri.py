@@ -5,8 +5,9 @@ otherwise `Framing` is raised and the caller decides between the end of the sess
 section 5.3). What is well framed and yet unusable is left out, and `errors` says why.
 
 A label is kept as its 3 octets with the bottom-of-stack bit set and the traffic class cleared: some routers leak bits
-of their own there.  The bits of a prefix beyond its length are cleared.  The EVPN label fields stay as they came, since
-a VNI uses all 24 bits.
+of their own there, and the bit is to be ignored where more than one label was not agreed on (RFC 8277 section 2.2).
+A stack that is sent nevertheless is recognised by what follows its first label, and its route is unusable.  The bits of
+a prefix beyond its length are cleared.  The EVPN label fields stay as they came, since a VNI uses all 24 bits.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _masked(octets: bytes, length: int) -> bytes:
     return octets
 
 
-def _unicast(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
+def _unicast(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
     routes: Routes = []
     at, end = 0, len(octets)
     while at < end:
@@ -44,7 +45,7 @@ def _unicast(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
     return routes
 
 
-def _vpn(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
+def _vpn(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
     """Read labelled VPN prefixes (RFC 4364 section 4.3.4, RFC 8277 section 2) (hot)."""
     routes: Routes = []
     at, end = 0, len(octets)
@@ -59,9 +60,12 @@ def _vpn(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
         low = label[2]
         if low & 0x0F != 1:
             if not low & 1:
-                labels = _labels(octets, at + 1, bits)
+                labels = _labels(octets, at + 1, bits, longest)
                 if labels > 1:
                     errors.append(TreatAsWithdraw(f"a stack of {labels} labels: {octets[at:after].hex()}"))
+                    length -= 24 * (labels - 1)
+                    prefix = _masked(octets[at + 1 + 3 * labels : after], length)
+                    unusable.append(prefix + lengths[length])
                     at = after
                     continue
             label = label[:2] + lengths[low & 0xF0 | 1]
@@ -76,30 +80,44 @@ def _vpn(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
     return routes
 
 
-def _labels(octets: bytes, at: int, bits: int) -> int:
-    """Count the labels of a stack whose first has no bottom-of-stack bit; 1 if it can only be a single one."""
-    most = (bits - 64) // 24
-    for count in range(2, most + 1):
-        if octets[at + 3 * count - 1] & 1:
-            return count
+def _labels(octets: bytes, at: int, bits: int, longest: int) -> int:
+    """Count the labels in front of a route distinguisher, the first of which has no bottom-of-stack bit.
+
+    It is one where a distinguisher of a known type and a prefix of possible length follow; else as many as it takes.
+    """
+    for labels in range(1, (bits - 64) // 24 + 1):
+        behind = at + 3 * labels
+        distinguished = octets[behind] == 0 and octets[behind + 1] <= 2
+        if distinguished and bits - 64 - 24 * labels <= longest and (labels == 1 or octets[behind - 1] & 1):
+            return labels
     return 1
 
 
-def _withdrawn_vpn(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
+_NO_LABEL = (b"\x80\0\0", b"\0\0\0")
+"""What stands for the label of a withdrawn route (RFC 8277 section 2.4, RFC 3107 section 3); others do as well."""
+
+
+def _withdrawn_vpn(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
     """Read withdrawn VPN prefixes, whose label means nothing (RFC 8277 section 2.4)."""
     routes: Routes = []
     at, end = 0, len(octets)
     while at < end:
-        length = octets[at] - 88
-        after = at + 1 + (octets[at] + 7 >> 3)
-        if after > end or not 0 <= length <= longest:
-            raise Framing(f"withdrawn VPN route of {octets[at]} bits at {octets[at : at + 40].hex()}")
-        routes.append((_masked(octets[at + 4 : after], length) + _LENGTHS[length], b""))
+        bits = octets[at]
+        after = at + 1 + (bits + 7 >> 3)
+        if after > end or bits < 88:
+            raise Framing(f"withdrawn VPN route of {bits} bits at {octets[at : at + 40].hex()}")
+        labels = 1
+        if not octets[at + 3] & 1 and octets[at + 1 : at + 4] not in _NO_LABEL:
+            labels = _labels(octets, at + 1, bits, longest)
+        length = bits - 64 - 24 * labels
+        if length > longest:
+            raise Framing(f"withdrawn VPN route of {bits} bits at {octets[at : at + 40].hex()}")
+        routes.append((_masked(octets[at + 1 + 3 * labels : after], length) + _LENGTHS[length], b""))
         at = after
     return routes
 
 
-def _rtc(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
+def _rtc(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
     """Read RT membership prefixes (RFC 4684 section 4): 0 bits, or an origin AS and up to 64 bits of route target."""
     routes: Routes = []
     at, end = 0, len(octets)
@@ -116,10 +134,10 @@ def _rtc(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
     return routes
 
 
-_Decoder = Callable[[bytes, int, list[BgpError]], Routes]
+_Decoder = Callable[[bytes, int, list[BgpError], list[bytes]], Routes]
 
 
-def _evpn(octets: bytes, longest: int, errors: list[BgpError]) -> Routes:
+def _evpn(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
     return decode_evpn(octets, errors)
 
 
@@ -134,16 +152,19 @@ _ANNOUNCED: dict[Family, tuple[_Decoder, int]] = {
 _WITHDRAWN = _ANNOUNCED | {Family.VPNV4: (_withdrawn_vpn, 32), Family.VPNV6: (_withdrawn_vpn, 128)}
 
 
-def decode(family: Family, octets: bytes, errors: list[BgpError]) -> Routes:
-    """Read announced NLRI; Framing if they cannot be told apart."""
+def decode(family: Family, octets: bytes, errors: list[BgpError], unusable: list[bytes]) -> Routes:
+    """Read announced NLRI; Framing if they cannot be told apart.
+
+    The keys of those that are not to be used, as far as they can be told, are added to `unusable`.
+    """
     decoder, longest = _ANNOUNCED[family]
-    return decoder(octets, longest, errors)
+    return decoder(octets, longest, errors, unusable)
 
 
 def decode_withdrawn(family: Family, octets: bytes, errors: list[BgpError]) -> list[bytes]:
     """Read the keys of withdrawn NLRI; Framing if they cannot be told apart."""
     decoder, longest = _WITHDRAWN[family]
-    return [key for key, _ in decoder(octets, longest, errors)]
+    return [key for key, _ in decoder(octets, longest, errors, [])]
 
 
 def _encode_plain(key: bytes, extra: bytes) -> bytes:

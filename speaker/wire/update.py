@@ -5,7 +5,8 @@
                       MP_UNREACH_NLRI: family, NLRI                interned together with the next hop
 
 Reactions (RFC 7606 section 2): treat-as-withdraw moves the announced keys to the withdrawn ones; a family whose NLRI
-cannot be told apart is disabled (section 7.11); the session ends only where neither is possible.
+cannot be told apart is disabled (section 7.11); the session ends only where neither is possible, or where disabling
+one family would lose what the same UPDATE says of another.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from speaker.wire.attribute import (
     EXTENDED,
     MP_REACH,
     MP_UNREACH,
-    NEXT_HOP,
     OPTIONAL,
     TRANSITIVE,
     Context,
     Interner,
     attribute,
     block,
+    check,
     decode,
 )
 from speaker.wire.framing import Framing
@@ -69,8 +70,9 @@ class UpdateDecoder:
     def decode(self, body: bytes) -> Update:
         """Read the body of one UPDATE (hot). Raises SessionReset or DisableFamily, nothing else."""
         update = Update()
-        errors = update.errors
         size = len(body)
+        if size < 4:
+            raise SessionReset(1, 2, f"an UPDATE of {size} octets", (HEADER_SIZE + size).to_bytes(2, "big"))
         attributes_at = 4 + (body[0] << 8 | body[1])
         if attributes_at > size:
             raise SessionReset(3, 1, f"withdrawn routes of {attributes_at - 4} octets in a body of {size}")
@@ -79,63 +81,37 @@ class UpdateDecoder:
             raise SessionReset(3, 1, f"attributes of {nlri_at - attributes_at} octets in a body of {size}")
         if attributes_at > 4:
             self._withdraw(update, Family.IPV4, body[2 : attributes_at - 2])
-        reach: bytes | None = None
-        unreach: bytes | None = None
-        rest: list[bytes] = []
-        failure: BgpError | None = None
-        at = kept = attributes_at
-        while at < nlri_at:
-            # RFC 7606 section 4: the end of the attributes is beyond doubt, an attribute that goes beyond it is
-            # malformed
-            flags = body[at]
-            if flags & EXTENDED:
-                start = at + 4
-                end = start + (body[at + 2] << 8 | body[at + 3]) if start <= nlri_at else size + 1
-            else:
-                start = at + 3
-                end = start + body[at + 2] if start <= nlri_at else size + 1
-            if end > nlri_at:
-                failure = TreatAsWithdraw(f"the attributes are cut off at {body[at : min(nlri_at, at + 32)].hex()}")
-                rest.append(body[kept:at])
-                kept = nlri_at
-                break
-            code = body[at + 1]
-            if code in (MP_REACH, MP_UNREACH):
-                if (reach if code == MP_REACH else unreach) is not None:
-                    raise SessionReset(3, 1, f"attribute {code} came twice (RFC 7606 section 3 g)")
-                if flags & (OPTIONAL | TRANSITIVE) != OPTIONAL:
-                    failure = failure or TreatAsWithdraw(f"attribute {code} has the flags 0x{flags:02x}")
-                if code == MP_REACH:
-                    reach = body[start:end]
-                else:
-                    unreach = body[start:end]
-                if at > kept:
-                    rest.append(body[kept:at])
-                kept = end
-            at = end
-        if kept < nlri_at:
-            rest.append(body[kept:nlri_at])
-        others = rest[0] if len(rest) == 1 else b"".join(rest)
-        if unreach is not None:
-            self._unreach(update, unreach, alone=reach is None and attributes_at == 4 and nlri_at == size)
-        elif size == 4:
+        elif size == 4 and Family.IPV4 in self.families:
             update.end_of_rib = Family.IPV4
-        if reach is not None:
-            self._reach(update, reach, others, failure)
+        parts = _cut(body, attributes_at, nlri_at)
+        reach, unreach = parts.reach, parts.unreach
+        withdrawing = None if unreach is None else self._family(update, MP_UNREACH, unreach)
+        announcing = None if reach is None else self._family(update, MP_REACH, reach)
+        told = nlri_at < size or (reach is not None and announcing is None)  # routes, of whatever family
+        try:
+            if unreach is not None and withdrawing is not None:
+                if len(unreach) > 3:
+                    self._withdraw(update, withdrawing, unreach[3:])
+                elif attributes_at == 4 and nlri_at == size and reach is None and not parts.others:
+                    update.end_of_rib = withdrawing
+            if reach is not None and announcing is not None:
+                told = self._reach(update, announcing, reach, parts) or told
+        except DisableFamily as error:
+            families = {family for family, _ in update.withdrawn} | {withdrawing, announcing}
+            if nlri_at < size or families - {None, error.family}:
+                raise SessionReset(3, 9, error.reason) from None
+            raise
         if nlri_at < size:
-            try:
-                routes = nlri.decode(Family.IPV4, body[nlri_at:], errors)
-            except Framing as error:
-                raise SessionReset(3, 10, str(error)) from None
-            self._announce(update, Family.IPV4, routes, others, b"", failure)
-        elif failure is not None and reach is None:
-            # RFC 7606 section 5.2: what was to be withdrawn or announced is not to be found
-            raise SessionReset(3, 1, failure.reason)
+            self._announce(update, Family.IPV4, body[nlri_at:], b"", parts)
+        elif not told:
+            self._without_routes(update, parts)
         return update
 
-    def _family(self, update: Update, octets: bytes, name: str) -> Family | None:
+    def _family(self, update: Update, code: int, octets: bytes) -> Family | None:
+        """Return the family of an MP attribute; None if the session does not carry it, or no more."""
+        name = "MP_REACH_NLRI" if code == MP_REACH else "MP_UNREACH_NLRI"
         if len(octets) < 3:
-            raise SessionReset(3, 9, f"{name} has {len(octets)} octets", octets)
+            raise SessionReset(3, 9, f"{name} has {len(octets)} octets", attribute(OPTIONAL, code, octets))
         family = _FAMILIES.get(octets[0] << 16 | octets[1] << 8 | octets[2])
         if family not in self.families:
             afi, safi = octets[0] << 8 | octets[1], octets[2]
@@ -149,58 +125,59 @@ class UpdateDecoder:
         try:
             keys = nlri.decode_withdrawn(family, octets, update.errors)
         except Framing as error:
-            if family is Family.IPV4:
-                raise SessionReset(3, 10, str(error)) from None
-            raise DisableFamily(family, str(error)) from None
-        if keys:
+            raise _unreadable(family, error) from None
+        if keys and family in self.families:
             update.withdrawn.append((family, keys))
 
-    def _unreach(self, update: Update, octets: bytes, alone: bool) -> None:
-        family = self._family(update, octets, "MP_UNREACH_NLRI")
-        if family is None:
-            return
-        if len(octets) > 3:
-            self._withdraw(update, family, octets[3:])
-        elif alone:
-            update.end_of_rib = family
-
-    def _reach(self, update: Update, octets: bytes, others: bytes, failure: BgpError | None) -> None:
-        family = self._family(update, octets, "MP_REACH_NLRI")
-        if family is None:
-            return
-        if len(octets) < 5:
-            raise SessionReset(3, 9, f"MP_REACH_NLRI has {len(octets)} octets", octets)
-        size = octets[3]
+    def _reach(self, update: Update, family: Family, octets: bytes, parts: _Parts) -> bool:
+        """Read MP_REACH_NLRI; True if it has any routes."""
+        size = octets[3] if len(octets) >= 5 else 0
         where = _NEXT_HOP_SIZES[family].get(size)
         if where is None or len(octets) < 5 + size:
             raise DisableFamily(family, f"next hop of {size} octets for {family.text} (RFC 7606 section 7.11)")
         next_hop = octets[4 + where[0] : 4 + where[1]]
         if len(next_hop) == 16 and next_hop[:12] == _V4_MAPPED:
             next_hop = next_hop[12:]
-        try:
-            routes = nlri.decode(family, octets[5 + size :], update.errors)
-        except Framing as error:
-            raise DisableFamily(family, str(error)) from None
-        self._announce(update, family, routes, others, next_hop, failure)
+        routes = octets[5 + size :]
+        if routes:
+            self._announce(update, family, routes, next_hop, parts)
+        return bool(routes)
 
-    def _announce(
-        self,
-        update: Update,
-        family: Family,
-        routes: nlri.Routes,
-        others: bytes,
-        next_hop: bytes,
-        failure: BgpError | None,
-    ) -> None:
-        if family not in self.families or not routes:
+    def _without_routes(self, update: Update, parts: _Parts) -> None:
+        """Look through the attributes of an UPDATE that announces nothing (RFC 7606 section 5.2).
+
+        If they are malformed, it may have announced what was not found, and the session cannot go on.
+        """
+        if parts.failure is not None and not parts.others and not parts.cut_off:
+            update.errors.append(parts.failure)  # of MP_UNREACH_NLRI alone, which was treated as withdrawn anyway
             return
         try:
-            if failure is not None:
-                raise failure
-            attributes = decode(others, next_hop, self._context, self._interned, update.errors)
+            if parts.others:
+                check(parts.others, self._context)
+            if parts.failure is not None:
+                raise parts.failure
+        except TreatAsWithdraw as error:
+            raise SessionReset(3, 1, f"{error.reason}, in an UPDATE without routes") from None
+
+    def _announce(self, update: Update, family: Family, octets: bytes, next_hop: bytes, parts: _Parts) -> None:
+        """Read announced routes and put them, with their attributes, where they belong (hot)."""
+        unusable: list[bytes] = []
+        try:
+            routes = nlri.decode(family, octets, update.errors, unusable)
+        except Framing as error:
+            raise _unreadable(family, error) from None
+        if family not in self.families:
+            return
+        if unusable:
+            update.withdrawn.append((family, unusable))
+        try:
+            attributes = decode(parts.others, next_hop, self._context, self._interned, update.errors)
+            if parts.failure is not None:
+                raise parts.failure
         except TreatAsWithdraw as error:
             update.errors.append(error)
-            update.withdrawn.append((family, [key for key, _ in routes]))
+            if routes:
+                update.withdrawn.append((family, [key for key, _ in routes]))
             return
         paths = attributes.paths
         announced: dict[bytes, Path] = {}
@@ -211,7 +188,63 @@ class UpdateDecoder:
                 last = extra
                 path = paths.get(extra) or attributes.path(extra)
             announced[key] = path
-        update.announced.append((family, announced))
+        if announced:
+            update.announced.append((family, announced))
+
+
+@attrs.define
+class _Parts:
+    """The attributes of an UPDATE, cut."""
+
+    reach: bytes | None = None
+    unreach: bytes | None = None
+    others: bytes = b""
+    failure: TreatAsWithdraw | None = None
+    cut_off: bool = False  # the last attribute goes beyond the end
+
+
+def _cut(body: bytes, at: int, end: int) -> _Parts:
+    """Take the MP attributes out of the attributes from `at` to `end`, which is beyond doubt (RFC 7606 section 4)."""
+    parts = _Parts()
+    others: list[bytes] = []
+    kept = at
+    while at < end:
+        flags = body[at]
+        start = at + (4 if flags & EXTENDED else 3)
+        if start > end:
+            parts.cut_off = True
+            break
+        code = body[at + 1]
+        after = start + (body[at + 2] << 8 | body[at + 3] if flags & EXTENDED else body[at + 2])
+        if after > end:
+            parts.cut_off = True
+            break
+        if code in (MP_REACH, MP_UNREACH):
+            if (parts.reach if code == MP_REACH else parts.unreach) is not None:
+                raise SessionReset(3, 1, f"attribute {code} came twice (RFC 7606 section 3 g)")
+            if flags & (OPTIONAL | TRANSITIVE) != OPTIONAL:
+                parts.failure = TreatAsWithdraw(f"attribute {code} has the flags 0x{flags:02x} (RFC 7606 section 3 c)")
+            if code == MP_REACH:
+                parts.reach = body[start:after]
+            else:
+                parts.unreach = body[start:after]
+            if at > kept:
+                others.append(body[kept:at])
+            kept = after
+        at = after
+    if parts.cut_off:
+        parts.failure = TreatAsWithdraw(f"the attributes are cut off at {body[at : min(end, at + 32)].hex()}")
+    if at > kept:
+        others.append(body[kept:at])
+    parts.others = others[0] if len(others) == 1 else b"".join(others)
+    return parts
+
+
+def _unreadable(family: Family, error: Framing) -> BgpError:
+    """Return the reaction to NLRI that cannot be told apart (RFC 7606 section 5.3)."""
+    if family is Family.IPV4:
+        return SessionReset(3, 10, str(error))
+    return DisableFamily(family, str(error))
 
 
 def end_of_rib(family: Family) -> bytes:
@@ -240,8 +273,8 @@ def _packed(octets: Iterable[bytes], room: int) -> Iterator[bytes]:
 
 
 def _wire_next_hop(family: Family, next_hop: bytes) -> bytes:
-    if family is Family.VPNV6 and len(next_hop) == 4:
-        next_hop = _V4_MAPPED + next_hop  # RFC 4659 section 3.2.1.2
+    if family in (Family.IPV6, Family.VPNV6) and len(next_hop) == 4:
+        next_hop = _V4_MAPPED + next_hop  # RFC 4659 section 3.2.1.2, RFC 4291 section 2.5.5.2
     return bytes(8) + next_hop if family in (Family.VPNV4, Family.VPNV6) else next_hop
 
 
@@ -257,10 +290,10 @@ def encode_updates(
 
     ValueError if not even one route fits beside the attributes.
     """
-    others = block(attributes, as4=as4)
+    classic = family is Family.IPV4 and len(attributes.next_hop) == 4
+    others = block(attributes, as4=as4, next_hop=classic)
     encoded = nlri.encode(family, routes)
-    if family is Family.IPV4 and len(attributes.next_hop) == 4:
-        others += attribute(TRANSITIVE, NEXT_HOP, attributes.next_hop)
+    if classic:
         head = b"\0\0" + len(others).to_bytes(2, "big") + others
         for run in _packed(encoded, limit - HEADER_SIZE - len(head)):
             yield _whole(head + run, limit)
