@@ -9,6 +9,10 @@ Routes that can only be our own coming back, or a loop, are refused: our AS in t
 9.1.2), our ORIGINATOR_ID or CLUSTER_ID (RFC 4456 section 8), our own address as next hop (RFC 4271
 section 5.1.3).  The last thousand refusals are remembered with their reason, for the looking glass.
 
+RT memberships may carry our ORIGINATOR_ID and next hop.  Those of all PEs of an AS are the same NLRI: a reflector that
+holds ours for the best one tells it to everybody, us included, and it stands for those of the others (RFC 4684 section
+3.2 has the reflector write itself there to that end, which not all of them do).
+
 As helper of a restarting peer (RFC 4724 section 4.2) the routes stay when it is lost:
 
     up --lost, graceful--> stale --back with its forwarding state--> refreshed one by one --End-of-RIB--> rest swept
@@ -18,10 +22,12 @@ As helper of a restarting peer (RFC 4724 section 4.2) the routes stay when it is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from speaker.path import Attributes
-from speaker.rib import Interest, Origin, Rib
+from speaker.rib import Interest, Origin, Rib, RibTable
 from speaker.session import Negotiated
 from speaker.values import Family
 from speaker.wire.update import Update
@@ -45,13 +51,14 @@ class Own:
 class AdjRibIn:
     """The receiving half of one peer."""
 
-    def __init__(self, source: str, rib: Rib, interest: Interest, own: Own, keep_all: bool = False) -> None:
+    def __init__(self, source: str, rib: Rib, interest: Interest, own: Own) -> None:
         self.source = source
         self.rib = rib
         self.interest = interest
         self.own = own
-        self.keep_all = keep_all
+        self.keep_all = False  # the peer cannot be asked again
         self.synced: set[Family] = set()  # families whose End-of-RIB came in this session
+        self.disabled: set[Family] = set()  # families that this session uses no more
         self.stale: dict[Family, set[bytes]] = {}
         self.stale_until: float | None = None
         self.refused: dict[tuple[Family, bytes], str] = {}  # oldest first, bounded
@@ -61,7 +68,7 @@ class AdjRibIn:
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established."""
         self.rib.origins[self.source] = Origin(not negotiated.ibgp, negotiated.remote_router_id)
-        self.synced = set()
+        self.synced, self.disabled = set(), set()
         self.keep_all = not negotiated.route_refresh
         graceful = negotiated.graceful
         for family in list(self.stale):
@@ -77,19 +84,16 @@ class AdjRibIn:
         if update.errors:
             self.malformed += len(update.errors)
         for family, keys in update.withdrawn:
+            self._renewed(family, keys)
             self.rib.table(family, self.source).discard_all(keys)
-            if self.stale:
-                self.stale.get(family, set()).difference_update(keys)
         for family, routes in update.announced:
             self.received += len(routes)
-            if self.stale:
-                self.stale.get(family, set()).difference_update(routes)
+            self._renewed(family, routes)
             table = self.rib.table(family, self.source)
             attributes = next(iter(routes.values())).attributes
-            refusal = self._refusal(attributes)
+            refusal = self._refusal(family, attributes)
             if refusal is not None:
                 for key in routes:
-                    self.refused.pop((family, key), None)
                     self.refused[(family, key)] = refusal
                 while len(self.refused) > REFUSALS_KEPT:
                     del self.refused[next(iter(self.refused))]
@@ -101,12 +105,21 @@ class AdjRibIn:
         if update.end_of_rib is not None:
             self.end_of_rib(update.end_of_rib)
 
-    def _refusal(self, attributes: Attributes) -> str | None:
+    def _renewed(self, family: Family, keys: Iterable[bytes]) -> None:
+        """Forget what was known of these keys before the peer spoke of them again."""
+        if self.stale:
+            self.stale.get(family, set()).difference_update(keys)
+        if self.refused:
+            for key in keys:
+                self.refused.pop((family, key), None)
+
+    def _refusal(self, family: Family, attributes: Attributes) -> str | None:
         own = self.own
-        if attributes.next_hop in own.addresses:
-            return "next hop is our own address (RFC 4271 section 5.1.3)"
-        if attributes.originator_id == own.router_id:
-            return "ORIGINATOR_ID is ours: our own route, reflected (RFC 4456 section 8)"
+        if family is not Family.RTC:
+            if attributes.next_hop in own.addresses:
+                return "next hop is our own address (RFC 4271 section 5.1.3)"
+            if attributes.originator_id == own.router_id:
+                return "ORIGINATOR_ID is ours: our own route, reflected (RFC 4456 section 8)"
         if own.cluster_id and own.cluster_id in attributes.cluster_list:
             return "CLUSTER_LIST holds our cluster id: a reflection loop (RFC 4456 section 8)"
         for _, numbers in attributes.as_path:
@@ -120,51 +133,59 @@ class AdjRibIn:
         self.synced.add(family)
         self._sweep(family)
 
-    def down(self, negotiated: Negotiated | None, graceful: bool, now: float) -> None:
+    def disable(self, family: Family) -> None:
+        """Forget a family for the rest of the session: its NLRI cannot be read (RFC 4760 section 7)."""
+        self.disabled.add(family)
+        self._clear(family)
+
+    def down(self, negotiated: Negotiated, graceful: bool, now: float) -> None:
         """The session is lost; `graceful` if its routes shall outlive it for the peer's restart time."""
-        self.synced = set()
         kept: set[Family] = set()
-        if graceful and negotiated is not None and negotiated.graceful is not None:
+        restart_time_s = 0
+        if graceful and negotiated.graceful is not None:
             kept = {family for family in negotiated.families if family in negotiated.graceful.forwarding}
-            self.stale_until = now + negotiated.graceful.time_s
-        for family, source in list(self.rib.tables):
-            if source != self.source:
-                continue
-            keys = self.rib.tables[(family, source)].rows
+            restart_time_s = negotiated.graceful.time_s
+        self.synced, self.disabled = set(), set()
+        for family, table in self._tables():
             if family in kept:
                 # What was stale from an earlier loss and never refreshed is not given a second life.
-                self._sweep(family)
-                self.stale[family] = set(keys)
+                table.discard_all(self.stale.pop(family, ()))
+                self.stale[family] = set(table.rows)
             else:
-                self.stale.pop(family, None)
-                self.rib.tables[(family, source)].discard_all(list(keys))
+                self._clear(family)
+        self.stale_until = now + restart_time_s if self.stale else None
 
     def tick(self, now: float) -> None:
         """Forget stale routes whose time is over."""
         if self.stale_until is not None and now >= self.stale_until:
             for family in list(self.stale):
                 self._sweep(family)
-            self.stale_until = None
 
     def _sweep(self, family: Family) -> None:
-        table = self.rib.table(family, self.source)
-        table.discard_all(self.stale.pop(family, ()))
+        self.rib.table(family, self.source).discard_all(self.stale.pop(family, ()))
         if not self.stale:
             self.stale_until = None
 
+    def _clear(self, family: Family) -> None:
+        table = self.rib.table(family, self.source)
+        table.discard_all(list(table.rows))
+        for each in [each for each in self.refused if each[0] is family]:
+            del self.refused[each]
+        self._sweep(family)
+
+    def _tables(self) -> list[tuple[Family, RibTable]]:
+        return [(family, table) for (family, source), table in self.rib.tables.items() if source == self.source]
+
     def forget(self) -> None:
         """Remove all that this peer told (the peer is no longer configured)."""
-        self.stale.clear()
-        self.stale_until = None
-        for (_, source), table in list(self.rib.tables.items()):
-            if source == self.source:
-                table.discard_all(list(table.rows))
+        for family, _ in self._tables():
+            self._clear(family)
 
     def prune(self) -> None:
         """Drop routes that nobody imports any more."""
         if self.keep_all:
             return
-        for (family, source), table in self.rib.tables.items():
-            if source == self.source and family in WITH_TARGETS:
+        for family, table in self._tables():
+            if family in WITH_TARGETS:
                 unwanted = [key for key, path in table.rows.items() if not self.interest.of(path.attributes)]
                 table.discard_all(unwanted)

@@ -9,8 +9,10 @@ node has routes of its own, and gets the latest state when it reads again.
 Received routes are not passed on: the node is a PE, neither transit nor, yet, a route reflector.
 
 End-of-RIB (RFC 4724 section 2) follows the first full table of each family.  It is what makes a helper drop
-our stale routes after our restart, so it waits for two things: that the node has said all its routes (`release`),
+our stale routes after our restart, so it waits for two things: that the node has said all its routes (`released`),
 and, where RT membership is negotiated, that the peer's memberships are in (RFC 4684 section 6), for 60 s at most.
+
+A route that does not fit into a message beside its attributes is withheld; `reason_untold` says so.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from speaker.session import Negotiated
 from speaker.table import Reader
 from speaker.values import Family
 from speaker.wire.attribute import Interner, make
+from speaker.wire.community import NON_TRANSITIVE
 from speaker.wire.message import RouteRefresh
 from speaker.wire.update import encode_updates, encode_withdrawals, end_of_rib
 
 MEMBERSHIP_WAIT_S = 60.0
 KEYS_A_TURN = 4096
+OCTETS_A_KEY = 32
+"""What a route takes in a message, at least; how many are looked at in a turn follows from the room that there is."""
 
 
 class Membership:
@@ -69,7 +74,8 @@ class AdjRibOut:
         self.rib = rib
         self.interner = interner
         self.negotiated: Negotiated | None = None
-        self.sent: dict[Family, dict[bytes, Path]] = {}
+        self.sent: dict[Family, dict[bytes, Path | None]] = {}  # what the peer holds of us; None: to be told again
+        self.unfit: dict[Family, dict[bytes, str]] = {}  # why a route cannot be told
         self.told_all: set[Family] = set()  # families whose End-of-RIB went out
         self.released = False
         self._local: RibReader | None = None
@@ -78,13 +84,13 @@ class AdjRibOut:
         self._members_synced = False
         self._members_until = 0.0
         self._requests: list[bytes] = []
-        self._as_sent: dict[Attributes, Attributes] = {}
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established: everything is to be told anew."""
         self.down()
         self.negotiated = negotiated
         self.sent = {family: {} for family in negotiated.families}
+        self.unfit = {family: {} for family in negotiated.families}
         self._local = self.rib.reader(negotiated.families, LOCAL)
         for family in negotiated.families:
             self.rib.table(family, LOCAL)
@@ -101,11 +107,24 @@ class AdjRibOut:
             self._members.close()
         self.negotiated = self._local = self._members = self._membership = None
         self._members_synced = False
-        self.sent, self.told_all, self._requests, self._as_sent = {}, set(), [], {}
+        self.sent, self.unfit, self.told_all, self._requests = {}, {}, set(), []
 
     def members_synced(self) -> None:
         """The peer's RT memberships are complete."""
         self._members_synced = True
+
+    def members_unreadable(self) -> None:
+        """The peer's RT memberships cannot be read any more: it gets all routes, as if it had never spoken of them."""
+        if self._members is not None:
+            self._members.close()
+            self._members = self._membership = None
+            self._members_changed()
+
+    def tick(self, now: float) -> None:
+        """Wait no longer for RT memberships when their time is over (RFC 4684 section 6)."""
+        deadline = self.deadline()
+        if deadline is not None and now >= deadline:
+            self._members_synced = True
 
     def ask_again(self) -> None:
         """Ask the peer for all routes of the families that have route targets (RFC 2918)."""
@@ -120,8 +139,7 @@ class AdjRibOut:
         if self._local is None or family not in self.sent:
             return
         part = self._local.parts[(family, LOCAL)]
-        for key in part.table.rows:
-            self.sent[family].pop(key, None)  # what is only in `sent` still awaits its withdrawal
+        self.sent[family] = dict.fromkeys(self.sent[family])
         part.again(part.table.rows)
 
     def reason_untold(self, family: Family, key: bytes) -> str:
@@ -135,91 +153,106 @@ class AdjRibOut:
             return "the route is not announced yet"
         if self._membership is not None and family in WITH_TARGETS and not self._membership.wants(path.attributes):
             return "the peer did not ask for any of its route targets (RFC 4684)"
+        if key in self.unfit[family]:
+            return self.unfit[family][key]
         return "it is about to be sent"
 
     def deadline(self) -> float | None:
         """Return when waiting for memberships ends, if that is going on."""
         return self._members_until if self._members is not None and not self._members_synced else None
 
-    def output(self, budget: int, now: float) -> bytes:
+    def output(self, budget: int) -> bytes:
         """Return the next whole messages, about `budget` octets; empty if there is nothing to say."""
         if self.negotiated is None or self._local is None:
             return b""
-        if self._requests:
-            octets = b"".join(self._requests)
-            self._requests = []
-            return octets
         self._look_at_members()
         out: list[bytes] = []
         size = 0
-        for family in sorted(self.negotiated.families, key=lambda family: family is not Family.RTC):
+        members = self._local.parts.get((Family.RTC, LOCAL))
+        if self._requests and not (members and members.dirty):  # the answer shall know of our latest memberships
+            out, self._requests = self._requests, []
+        for family in sorted(self.negotiated.families, key=lambda family: (family is not Family.RTC, family)):
             part = self._local.parts[(family, LOCAL)]
             while part.dirty and size < budget:
-                for message in self._messages(family, part):
+                for message in self._messages(family, part, budget - size):
                     out.append(message)
                     size += len(message)
-            if not part.dirty and family not in self.told_all and self._complete(family, now):
+            if not part.dirty and family not in self.told_all and self._complete(family):
                 self.told_all.add(family)
                 out.append(end_of_rib(family))
                 size += len(out[-1])
         return b"".join(out)
 
-    def _complete(self, family: Family, now: float) -> bool:
-        if not self.released:
-            return False
-        return family not in WITH_TARGETS or self._members is None or self._members_synced or now >= self._members_until
+    def _complete(self, family: Family) -> bool:
+        return self.released and (family not in WITH_TARGETS or self._members is None or self._members_synced)
 
     def _look_at_members(self) -> None:
-        """Follow the peer's memberships; a change makes every route with targets dirty again."""
-        if self._members is None or self._local is None or not self._members.dirty:
-            return
-        self._members.take()
-        self._membership = Membership(self._members.table.rows)
-        for (family, _), part in self._local.parts.items():
-            if family in WITH_TARGETS:
-                part.again(part.table.rows)
+        """Follow the peer's memberships."""
+        if self._members is not None and self._members.dirty:
+            self._members.take()
+            self._membership = Membership(self._members.table.rows)
+            self._members_changed()
 
-    def _messages(self, family: Family, part: Reader[bytes, Path]) -> Iterator[bytes]:
-        """Yield the UPDATEs for the next dirty keys of a family: withdrawals, then routes by attributes."""
+    def _members_changed(self) -> None:
+        """Make every route with targets dirty again."""
+        if self._local is not None:
+            for (family, _), part in self._local.parts.items():
+                if family in WITH_TARGETS:
+                    part.again(part.table.rows)
+
+    def _messages(self, family: Family, part: Reader[bytes, Path], room: int) -> Iterator[bytes]:
+        """Yield the UPDATEs for the next dirty keys of a family: withdrawals, then routes by attributes (hot)."""
         assert self.negotiated is not None
-        sent = self.sent[family]
+        sent, unfit = self.sent[family], self.unfit[family]
         withdrawn: list[bytes] = []
-        by_attributes: dict[Attributes, list[tuple[bytes, bytes]]] = {}
-        for key in part.take(KEYS_A_TURN):
+        by_attributes: dict[Attributes, list[tuple[bytes, Path]]] = {}
+        for key in part.take(min(KEYS_A_TURN, room // OCTETS_A_KEY + 1)):
             path = part.table.rows.get(key)
             if path is not None and self._membership is not None and family in WITH_TARGETS:
                 path = path if self._membership.wants(path.attributes) else None
+            if unfit:
+                unfit.pop(key, None)
             if path is None:
-                if sent.pop(key, None) is not None:
+                if key in sent:
+                    del sent[key]
                     withdrawn.append(key)
-                continue
-            if sent.get(key) is not path:
-                sent[key] = path
-                by_attributes.setdefault(self._outward(path.attributes), []).append((key, path.extra))
-        limit = self.negotiated.message_limit
+            elif sent.get(key) is not path:
+                by_attributes.setdefault(path.attributes, []).append((key, path))
+        as4, limit = self.negotiated.as4, self.negotiated.message_limit
+        announced: list[bytes] = []
+        for attributes, told in by_attributes.items():
+            routes = ((key, path.extra) for key, path in told)
+            try:
+                announced += list(encode_updates(family, self._outward(attributes), routes, as4=as4, limit=limit))
+            except ValueError as error:
+                unfit.update((key, str(error)) for key, _ in told)
+                for key in sent.keys() & unfit.keys():
+                    del sent[key]
+                    withdrawn.append(key)
+            else:
+                sent.update(told)
         yield from encode_withdrawals(family, withdrawn, limit)
-        for attributes, routes in by_attributes.items():
-            yield from encode_updates(family, attributes, routes, as4=self.negotiated.as4, limit=limit)
+        yield from announced
 
     def _outward(self, attributes: Attributes) -> Attributes:
-        """Return the attributes as this peer gets them (RFC 4271 sections 5.1.2 and 5.1.5)."""
-        made = self._as_sent.get(attributes)
-        if made is None:
-            assert self.negotiated is not None
-            ibgp = self.negotiated.ibgp
-            as_path = attributes.as_path
-            if not ibgp:
-                as_path = ((AS_SEQUENCE, (self.negotiated.local_as,)), *as_path)
+        """Return the attributes as this peer gets them (RFC 4271 sections 5.1.2 and 5.1.5, RFC 4360 section 6)."""
+        assert self.negotiated is not None
+        as_path, communities = attributes.as_path, attributes.ext_communities
+        local_pref: int | None = None
+        if self.negotiated.ibgp:
             local_pref = DEFAULT_LOCAL_PREF if attributes.local_pref is None else attributes.local_pref
-            made = self._as_sent[attributes] = make(
-                self.interner,
-                next_hop=attributes.next_hop,
-                origin=attributes.origin,
-                as_path=as_path,
-                local_pref=local_pref if ibgp else None,
-                communities=attributes.communities,
-                ext_communities=attributes.ext_communities,
-                large_communities=attributes.large_communities,
-                pmsi=attributes.pmsi,
-            )
-        return made
+        else:
+            as_path = ((AS_SEQUENCE, (self.negotiated.local_as,)), *as_path)
+            communities = tuple(each for each in communities if not each[0] & NON_TRANSITIVE)
+        return make(
+            self.interner,
+            next_hop=attributes.next_hop,
+            origin=attributes.origin,
+            as_path=as_path,
+            med=attributes.med,
+            local_pref=local_pref,
+            communities=attributes.communities,
+            ext_communities=communities,
+            large_communities=attributes.large_communities,
+            pmsi=attributes.pmsi,
+        )

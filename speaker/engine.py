@@ -30,11 +30,9 @@ class Neighbour:
         self.adj_rib_out.released = released
         self.negotiated: Negotiated | None = None
         self.up_since: float | None = None
-        self._now = 0.0
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established."""
-        self._now = now
         self.negotiated = negotiated
         self.up_since = now
         self.adj_rib_in.up(negotiated, now)
@@ -42,31 +40,34 @@ class Neighbour:
 
     def update(self, update: Update, now: float) -> None:
         """An UPDATE came (hot)."""
-        self._now = now
         self.adj_rib_in.update(update, now)
         if update.end_of_rib is Family.RTC:
             self.adj_rib_out.members_synced()
 
     def refresh(self, family: Family, now: float) -> None:
         """The peer asks for our routes again."""
-        self._now = now
         self.adj_rib_out.refresh(family)
+
+    def disable(self, family: Family, now: float) -> None:
+        """The NLRI of a family cannot be read: what was heard of it goes (RFC 4760 section 7)."""
+        self.adj_rib_in.disable(family)
+        if family is Family.RTC:
+            self.adj_rib_out.members_unreadable()
 
     def down(self, negotiated: Negotiated, graceful: bool, now: float) -> None:
         """The session is lost."""
-        self._now = now
         self.negotiated = self.up_since = None
         self.adj_rib_in.down(negotiated, graceful, now)
         self.adj_rib_out.down()
 
     def output(self, budget: int) -> bytes:
         """Return the next whole messages for the peer, about `budget` octets."""
-        return self.adj_rib_out.output(budget, self._now)
+        return self.adj_rib_out.output(budget)
 
     def tick(self, now: float) -> None:
         """Let timers run: stale routes, waiting for memberships."""
-        self._now = now
         self.adj_rib_in.tick(now)
+        self.adj_rib_out.tick(now)
 
     def deadline(self) -> float | None:
         """Return when `tick` is wanted next."""
@@ -75,10 +76,13 @@ class Neighbour:
 
     @property
     def synced(self) -> bool:
-        """Whether the peer has said all that it knows: End-of-RIB for every family that tells of destinations."""
+        """Whether the peer has said all that it can: End-of-RIB for every family that tells of destinations.
+
+        A disabled family does not count: its routes are gone for the session, and no End-of-RIB will come.
+        """
         if self.negotiated is None:
             return False
-        return self.negotiated.families - {Family.RTC} <= self.adj_rib_in.synced
+        return self.negotiated.families - {Family.RTC} - self.adj_rib_in.disabled <= self.adj_rib_in.synced
 
 
 class Engine:

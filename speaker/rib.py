@@ -108,23 +108,27 @@ class Interest:
         self.version = 0
         self.targets: Table[bytes, bool] = Table()  # every route target that anybody imports (RFC 4684 reads it)
         self._of: dict[Importer, frozenset[bytes]] = {}
-        self._by_target: dict[bytes, list[Importer]] = {}
+        self._by_target: dict[bytes, dict[Importer, None]] = {}
 
     def set(self, importer: Importer, targets: frozenset[bytes]) -> bool:
         """Say what an importer wants now, an empty set takes it out; True if that changed it."""
-        if self._of.get(importer, frozenset()) == targets:
+        before = self._of.get(importer, frozenset())
+        if before == targets:
             return False
         if targets:
             self._of[importer] = targets
         else:
-            self._of.pop(importer, None)
-        by_target: dict[bytes, list[Importer]] = {}
-        for each, wanted in self._of.items():
-            for target in wanted:
-                by_target.setdefault(target, []).append(each)
-        self._by_target = by_target
+            del self._of[importer]
+        for target in sorted(before - targets):
+            importers = self._by_target[target]
+            del importers[importer]
+            if not importers:
+                del self._by_target[target]
+                self.targets.discard(target)
+        for target in sorted(targets - before):
+            self._by_target.setdefault(target, {})[importer] = None
+            self.targets.put(target, True)
         self.version += 1
-        self.targets.sync(dict.fromkeys(by_target, True))
         return True
 
     def of(self, attributes: Attributes) -> tuple[object, ...]:
