@@ -42,7 +42,7 @@ class Views:
             raise ApiError(HTTPStatus.NOT_FOUND, "vpn", asked["vpn"], f"there is no bgpvpn {asked['vpn']!r}")
         assert vpn is None or isinstance(vpn, Bgpvpn)
         limit = asked.get("limit", "1000")
-        if not limit.isdecimal() or not 1 <= int(limit) <= MOST_ROUTES:
+        if not limit.isdecimal() or len(limit) > 5 or not 1 <= int(limit) <= MOST_ROUTES:
             raise ApiError(HTTPStatus.BAD_REQUEST, "limit", limit, f"limit: takes a number from 1 to {MOST_ROUTES}")
         try:
             found = self.node.routes(

@@ -68,8 +68,7 @@ class FakeNode:
         self.intent.apply(changes)
         self.wall += 1
         for change in changes:
-            done = "removed" if change.thing is None else "made" if change.stamp.revision == 1 else "changed"
-            self.tell({"type": "intent", "kind": change.kind, "id": change.id, "change": done})
+            self.tell({"type": "removed" if change.thing is None else "changed", "kind": change.kind, "id": change.id})
         return changes
 
     def tell(self, event: Plain) -> None:

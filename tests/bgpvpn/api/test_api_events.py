@@ -48,8 +48,8 @@ async def test_a_change_is_told_to_every_watcher(tmp_path: Path) -> None:
         await ok(api.patch("/v1/networks/n-1", json={"name": "a: b"}))
         await ok(api.delete("/v1/networks/n-1"), 204)
         for watcher in (one, other):
-            for change in ("made", "changed", "removed"):
-                assert await anext(watcher) == {"type": "intent", "kind": "network", "id": "n-1", "change": change}
+            for what in ("changed", "changed", "removed"):
+                assert await anext(watcher) == {"type": what, "kind": "network", "id": "n-1"}
 
 
 @in_loop

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from bgpvpn.objects import CLASSES
+from tests.bgpvpn.api.serving import in_loop, ok, served
+from tests.fakes.node import FakeNode
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/networks": {"id": "network", "mtu": 1400, "subnets": [{"cidr": "10.0.0.0/24", "gateway_ip": "10.0.0.1"}]},
+    "/v1/subnets": {"id": "subnet", "network_id": "network", "cidr": "2001:db8::/64"},
+    "/v1/ports": {"id": "port", "network_id": "network", "interface": "tap0", "mac_address": "02:00:00:00:00:01"},
+    "/v1/bgpvpns": {"id": "bgpvpn", "type": "l2", "vni": 7, "route_targets": ["64512:1"]},
+    "/v1/associations": {"id": "association", "bgpvpn_id": "bgpvpn", "network_id": "network"},
+    "/v1/bgpvpns/{ref}/associations": {"id": "other", "port_id": "port"},
+    "/v1/peers": {"id": "peer", "address": "192.0.2.1", "remote_as": 64512, "password": "x"},
+}
+"""One body for each path that makes objects, in an order in which what they refer to is there."""
+
+QUERIES = {"/v1/explain": "?prefix=10.0.0.0/8"}
+
+
+def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def one_of(path: str) -> str:
+    """Return a path with the id that the object there has in BODIES, which is its kind."""
+    return re.sub(r"(\w+)s/\{ref\}", r"\1s/\1", path)
+
+
+def check(document: dict[str, Any], operation: dict[str, Any], response: httpx.Response) -> None:
+    """Fail if an answer is not what an operation documents."""
+    documented = operation["responses"][str(response.status_code)]
+    if "content" not in documented:
+        assert response.content == b""
+        return
+    (media_type,) = documented["content"]
+    assert response.headers["content-type"].partition(";")[0] == media_type
+    if media_type == "application/json":
+        schema = {**documented["content"][media_type]["schema"], "components": document["components"]}
+        Draft202012Validator(schema).validate(response.json())
+
+
+@in_loop
+async def test_the_document_is_openapi_3_1_and_names_all_paths_once(tmp_path: Path) -> None:
+    async with served(FakeNode(), tmp_path) as api:
+        document = await ok(api.get("/openapi.json"))
+    assert document["openapi"].startswith("3.1.")
+    OpenAPIV31SpecValidator(document).validate()
+    identifiers = [operation["operationId"] for _, _, operation in operations_of(document)]
+    assert len(set(identifiers)) == len(identifiers)
+    assert {f"/v1/{kind}s" for kind in CLASSES} <= document["paths"].keys()
+    for path, methods in document["paths"].items():
+        named = [each["name"] for each in methods.get("get", {"parameters": []})["parameters"]]
+        assert len(set(named)) == len(named)
+        assert ("{ref}" in path) == ("ref" in named)
+        assert "password" not in named
+
+
+@in_loop
+async def test_every_operation_answers_as_documented(tmp_path: Path) -> None:
+    async with served(FakeNode(), tmp_path) as api:
+        document = await ok(api.get("/openapi.json"))
+        paths = document["paths"]
+        assert {path for path, method, _ in operations_of(document) if method == "post"} == BODIES.keys()
+        for path, body in BODIES.items():
+            schema = {"$ref": paths[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]}
+            Draft202012Validator({**schema, "components": document["components"]}).validate(body)
+            response = await api.post(one_of(path), json=body)
+            assert response.status_code == 201
+            check(document, paths[path]["post"], response)
+            response = await api.post(one_of(path), json={**body, "nosuch": 1})
+            assert response.status_code == 400
+            check(document, paths[path]["post"], response)
+        for path, method, operation in operations_of(document):
+            if method == "get":
+                async with api.stream("GET", one_of(path) + QUERIES.get(path, "")) as response:
+                    assert response.status_code == 200
+                    if path != "/v1/events":
+                        await response.aread()
+                    check(document, operation, response)
+            elif method == "patch":
+                response = await api.patch(one_of(path), json={})
+                assert response.status_code == 200
+                check(document, operation, response)
+        deletions = [(path, operation) for path, method, operation in operations_of(document) if method == "delete"]
+        for path, operation in reversed(deletions):
+            response = await api.delete(one_of(path))
+            assert response.status_code in (204, 404), "an association goes with its VPN"
+            check(document, operation, response)
+
+
+@in_loop
+async def test_every_documented_filter_is_one(tmp_path: Path) -> None:
+    async with served(FakeNode(), tmp_path) as api:
+        document = await ok(api.get("/openapi.json"))
+        for path, method, operation in operations_of(document):
+            if method == "get" and path.removeprefix("/v1/").removesuffix("s") in CLASSES:
+                for parameter in operation["parameters"]:
+                    assert await ok(api.get(path, params={parameter["name"]: "x"})) == []
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+NAMES = st.sampled_from(["network", "port", "bgpvpn", "tap0", "l2", "vpnv4", "***", "a/b", "..", ""])
+NUMBERS = st.sampled_from(["10.0.0.1", "10.0.0.0/24", "::1/64", "fe80::1%eth0", "64512:1", "-1:5", "0:0", "100L:5"])
+WORDS = NAMES | NUMBERS
+VALUES = WORDS | st.lists(WORDS, max_size=3) | st.integers(-1, 70000) | st.booleans() | JSON
+
+
+def requests_of(document: dict[str, Any]) -> st.SearchStrategy[tuple[str, str, Any]]:
+    """Draw a method, a path, and a body of fields that the path takes, with right, wrong and senseless values."""
+    drawn = []
+    for path, method, operation in operations_of(document):
+        if "requestBody" in operation:
+            reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            names = sorted(document["components"]["schemas"][reference.rpartition("/")[2]]["properties"])
+            fields = st.dictionaries(st.sampled_from(names), VALUES, max_size=3)
+            if method == "post":
+                fields |= fields.map(lambda given, usual=BODIES[path]: {**usual, "id": "another", **given})
+            drawn.append(st.tuples(st.just(method.upper()), st.just(one_of(path)), fields | JSON))
+    return st.one_of(drawn)
+
+
+def test_no_body_whatever_makes_the_daemon_fail(tmp_path: Path) -> None:
+    with asyncio.Runner() as runner:
+        stack = served(FakeNode(), tmp_path)
+        api = runner.run(stack.__aenter__())
+        for path, body in BODIES.items():
+            runner.run(ok(api.post(one_of(path), json=body), 201))
+
+        @settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+        @given(requests_of(runner.run(ok(api.get("/openapi.json")))))
+        def answered(request: tuple[str, str, Any]) -> None:
+            method, path, body = request
+            headers = {"content-type": "application/json"}
+            answer = runner.run(api.request(method, path, content=json.dumps(body), headers=headers))
+            assert answer.status_code in (200, 201, 400, 409)
+
+        answered()
+        runner.run(stack.__aexit__(None, None, None))
