@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -94,14 +94,18 @@ class Api:
         """Remove something."""
         self._ask("DELETE", _target(path))
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Yield what happens from now on, until the daemon ends it, which is an Unreachable."""
+    @contextlib.contextmanager
+    def events(self) -> Iterator[Iterator[dict[str, Any]]]:
+        """Give what happens from now on, as an iterator; when the daemon ends it raises Unreachable."""
         with self._answer("GET", "/v1/events", None, SILENCE_S) as response:
             if response.status != 200:
                 raise _failure(response.status, response.read())
-            for line in response:
-                if line.startswith(b"data: "):
-                    yield _decoded(line[6:])
+            yield self._each(response)
+
+    def _each(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        for line in lines:
+            if line.startswith(b"data: "):
+                yield _decoded(line[6:])
         raise Unreachable(f"the daemon at {self.address} has ended")
 
     def _ask(self, method: str, target: str, body: object = None) -> Any:

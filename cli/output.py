@@ -13,7 +13,14 @@ from typing import Any
 
 NOTHING = "-"
 
-STYLES = {"ACTIVE": "green", "PENDING": "yellow", "DOWN": "red", "ERROR": "bold red"}
+STYLES = {
+    "active": "green",
+    "established": "green",
+    "pending": "yellow",
+    "down": "red",
+    "error": "bold red",
+    "failed": "bold red",
+}
 
 
 def escaped(text: str) -> str:
@@ -33,14 +40,14 @@ def as_json(value: Any, *, on_one_line: bool = False) -> str:
 def cell(value: Any) -> str:
     """Return a value in one line: lists joined by commas, fields of things as name=value."""
     match value:
-        case None | "" | [] | {}:
+        case None | "" | []:
             return NOTHING
         case bool():
             return "yes" if value else "no"
-        case list() | tuple():
+        case list():
             return ",".join(cell(each) for each in value)
         case Mapping():
-            return " ".join(f"{escaped(str(name))}={cell(each)}" for name, each in value.items())
+            return " ".join(f"{escaped(str(name))}={cell(each)}" for name, each in value.items()) or NOTHING
         case _:
             return escaped(str(value))
 
@@ -76,17 +83,16 @@ def _plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def _drawn(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*columns, box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    drawn = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for column in drawn.columns:
         column.overflow = "fold"
     for line in cells:
-        drawn.add_row(*(Text(text, STYLES.get(text, "")) for text in line))
+        drawn.add_row(*(Text(text, STYLES.get(text.lower(), "")) for text in line))
     console = Console()
     with console.capture() as captured:
         console.print(drawn)
-    return captured.get().strip("\n")
+    return captured.get().removesuffix("\n")

@@ -26,7 +26,7 @@ FIELDS = (
     Field(
         "--family",
         "families",
-        "An address family; all of them without. Repeatable.",
+        "An address family; vpnv4, vpnv6 and evpn without. Repeatable.",
         multiple=True,
         type=click.Choice(FAMILIES),
     ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -29,27 +31,24 @@ class Run:
 
     def show(self, fetch: Callable[[], Any], text: Callable[[Any], str], *, watch: bool = False) -> None:
         """Print what `fetch` returns, as JSON or as `text` has it; with `watch` again at each change, until Ctrl-C."""
-        as_json_ = self.form == "json"
+        if self.form == "json":
+            text = partial(as_json, on_one_line=watch)
         if not watch:
-            value = fetch()
-            click.echo(as_json(value) if as_json_ else text(value))
+            click.echo(text(fetch()))
             return
         seen = ""
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             for _ in self._changes():
-                value = fetch()
-                now = as_json(value, on_one_line=True) if as_json_ else text(value)
+                now = text(fetch())
                 if now != seen:
                     click.clear()  # of a terminal only
                     click.echo(now)
                     seen = now
-        except KeyboardInterrupt:
-            return
 
     def _changes(self) -> Iterator[None]:
-        """Yield at once, after each burst of events, and now and then; the failure of the stream is raised here.
+        """Yield when events are listened to, then after each burst of them, and now and then; raise how it ends.
 
-        Events are read in a thread of their own and only noted, so that a burst of them is one yield.
+        They are read in a thread of their own and only noted, so that a burst of them is one yield.
         """
         import threading
         import time
@@ -59,19 +58,22 @@ class Run:
 
         def read() -> None:
             try:
-                for _ in self.api.events():
+                with self.api.events() as events:
                     changed.set()
+                    for _ in events:
+                        changed.set()
             except ApiError as error:
                 failures.append(error)
                 changed.set()
 
         threading.Thread(target=read, daemon=True).start()
-        while not failures:
-            yield
-            time.sleep(REDRAW_S)
+        while True:
             changed.wait(REFRESH_S)
             changed.clear()
-        raise failures[0]
+            if failures:
+                raise failures[0]
+            yield
+            time.sleep(REDRAW_S)
 
 
 def pass_run(command: F) -> F:

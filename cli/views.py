@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.objects import STATUS
+from cli.api import Refused
+from cli.objects import STATUS, titles
 from cli.output import as_json, cell, fields, table
 from cli.run import Run, format_option, names_of, pass_run, watch_option
 from cli.vpns import show as show_vpn
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 MOST_ROUTES = 1000
 
-SESSIONS = ("name", "address", "remote_as", "state", "since", "families", "routes", "last_error")
+SESSIONS = ("peer", "address", "remote_as", "state", "since_s", "families", "routes_in", "routes_out", "last_error")
 ROUTES = ("family", "nlri", "source", "next_hop", "label", "vni", "local_pref", "route_targets", "imported_by")
 VPNS = ("name", "vpns", "ports", "table", "label", "routes", "vni", "macs", "vteps", *STATUS)
 KERNEL = ("object", "state", "reason")
+REFUSED = ("row", "reason")
 
 
 class _Show(click.Group):
@@ -34,6 +36,15 @@ class _Show(click.Group):
         if args[0] not in self.commands and not args[0].startswith("-"):
             args = ["vpn", *args]
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Refused as error:
+            if ctx.invoked_subcommand != "vpn" or error.what != "not found":
+                raise
+            views = ", ".join(name for name in self.commands if name != "vpn")
+            raise Refused(f"{error.message}, and the views are {views}") from error
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         return super().shell_complete(ctx, incomplete) + names_of("bgpvpn")(ctx, self.params[0], incomplete)
@@ -101,9 +112,19 @@ def vpns(run: Run, watch: bool) -> None:
     """What was made of the VPNs: segments with their VRFs and EVIs."""
 
     def text(rows: list[dict[str, Any]]) -> str:
-        return table([{**(row.get("vrf") or {}), **(row.get("evi") or {}), **row} for row in rows], VPNS)
+        ports = titles(run.api, "port")
+        return table([_instance(row, ports) for row in rows], VPNS)
 
     run.show(lambda: run.api.get("instances"), text, watch=watch)
+
+
+def _instance(row: dict[str, Any], ports: dict[str, str]) -> dict[str, Any]:
+    """Return a segment, its VRF and its EVI as one row, with the status of the first of them that is not active."""
+    parts = [row, row.get("vrf") or {}, row.get("evi") or {}]
+    statuses = [part["status"] for part in parts if "status" in part]
+    status = next((each for each in statuses if each["state"] != "active"), statuses[0])
+    called = [ports.get(id_, id_) for id_ in row["ports"]]
+    return {**parts[1], **parts[2], **row, "ports": called, "status": status}
 
 
 @show.command()
@@ -114,8 +135,11 @@ def kernel(run: Run, watch: bool) -> None:
     """What the kernel took, and what it refused and why."""
 
     def text(answer: dict[str, Any]) -> str:
-        rest = {name: value for name, value in answer.items() if name != "objects"}
-        return table(answer.get("objects") or [], KERNEL) + "\n\n" + fields(_unfolded(rest))
+        tables = [table(answer["objects"], KERNEL)]
+        if refused := answer.get("refused"):
+            tables.append(table(refused, REFUSED))
+        rest = {name: value for name, value in answer.items() if name not in ("objects", "refused")}
+        return "\n\n".join([*tables, fields(_unfolded(rest))])
 
     run.show(lambda: run.api.get("kernel"), text, watch=watch)
 
@@ -140,6 +164,6 @@ def events(run: Run, count: int | None) -> None:
 
     One line for each, until Ctrl-C.
     """
-    with contextlib.suppress(KeyboardInterrupt):
-        for event in islice(run.api.events(), count):
+    with contextlib.suppress(KeyboardInterrupt), run.api.events() as happening:
+        for event in islice(happening, count):
             click.echo(as_json(event, on_one_line=True) if run.form == "json" else cell(event))

@@ -1,9 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from bgpvpn.api.bodies import CREATE
+from bgpvpn.objects import Kind
 from lab.demo import WISHES
-from tests.cli.conftest import Daemon
+from tests.cli.daemon import Daemon
+
+STAMPS = {"status", "revision", "created_at", "updated_at"}
+
+TWO_OF_A_NAME = """
+network create twin --subnet 10.0.0.0/24
+port create twin --network twin --interface tap0 --mac 02:00:00:00:00:01 --ip 10.0.0.5
+create blue
+"""
+
+
+def told(daemon: Daemon, lines: str) -> None:
+    for words in lines.strip().splitlines():
+        daemon.say(words)
 
 
 @pytest.mark.parametrize("node", WISHES)
@@ -19,3 +37,282 @@ def test_every_command_of_the_demo_is_done(daemon: Daemon, node: str) -> None:
         if words.startswith("bind "):
             assert daemon.say(f"un{words}") == "", words
     assert {tuple(vpn["networks"]) for vpn in daemon.ask("list")} == {()}
+
+
+OPTIONS: list[tuple[Kind, str, dict[str, Any]]] = [
+    (
+        "bgpvpn",
+        (
+            "create blue --type l2 --route-target 1:1 --route-target 1:2 --import-target 1:3 --export-target 1:4"
+            " --route-distinguisher 1:5 --vni 7 --local-pref 0 --disable --project p"
+        ),
+        {
+            "name": "blue",
+            "project_id": "p",
+            "type": "l2",
+            "route_targets": ["1:1", "1:2"],
+            "import_targets": ["1:3"],
+            "export_targets": ["1:4"],
+            "route_distinguishers": ["1:5"],
+            "vni": 7,
+            "local_pref": 0,
+            "admin_state_up": False,
+        },
+    ),
+    (
+        "network",
+        "network create n --mtu 1400 --project p --subnet 10.0.0.0/24",
+        {"name": "n", "mtu": 1400, "project_id": "p"},
+    ),
+    (
+        "port",
+        (
+            "port create p --interface tap0 --netns red --mac 02:00:00:00:00:01 --ip 10.0.0.5/24 --ip 2001:db8::5/64"
+            " --gateway 10.0.0.1 --gateway 2001:db8::1 --disable --project p"
+        ),
+        {
+            "name": "p",
+            "project_id": "p",
+            "network_id": None,
+            "interface": "tap0",
+            "netns": "red",
+            "mac_address": "02:00:00:00:00:01",
+            "ip_addresses": ["10.0.0.5/24", "2001:db8::5/64"],
+            "gateway_ips": ["10.0.0.1", "2001:db8::1"],
+            "admin_state_up": False,
+        },
+    ),
+    (
+        "peer",
+        (
+            "peer create rr --address 192.0.2.2 --remote-as 65000 --port 1790 --local-as 65001 --local-address 192.0.2.1"
+            " --family evpn --family rtc --passive --hold-time 30 --restart-time 60 --multihop-ttl 9 --disable"
+        ),
+        {
+            "name": "rr",
+            "address": "192.0.2.2",
+            "remote_as": 65000,
+            "port": 1790,
+            "local_as": 65001,
+            "local_address": "192.0.2.1",
+            "families": ["evpn", "rtc"],
+            "passive": True,
+            "hold_time_s": 30,
+            "restart_time_s": 60,
+            "multihop_ttl": 9,
+            "admin_state_up": False,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "words", "wanted"), OPTIONS, ids=[kind for kind, _, _ in OPTIONS])
+def test_create_has_an_option_for_every_field(daemon: Daemon, kind: Kind, words: str, wanted: dict[str, Any]) -> None:
+    made = daemon.ask(words)
+    assert {field: made[field] for field in wanted} == wanted
+    elsewhere = {
+        "id",
+        "subnets",
+        "password",
+        "ttl_security_hops",
+    }  # in tests of their own; an id is the daemon's to give
+    assert wanted.keys() == set(CREATE[kind].__struct_fields__) - elsewhere
+    help_ = daemon.say(" ".join([*words.split("create")[0].split(), "create", "--help"]))
+    for option in (word for word in words.split() if word.startswith("--")):
+        assert f" {option} " in help_, option
+
+
+def test_set_replaces_what_is_given_and_leaves_the_rest(daemon: Daemon) -> None:
+    told(daemon, WISHES["node1"])
+    daemon.say("peer create rr --address 192.0.2.2 --remote-as 65000 --local-as 65001 --ttl-security-hops 1")
+    for before, words, changed in [
+        ("show blue", "set blue --route-target 1:1 --route-target 1:2", {"route_targets": ["1:1", "1:2"]}),
+        ("show blue", "set blue --no-route-target --local-pref 9", {"route_targets": [], "local_pref": 9}),
+        ("show seg", "set seg --no-vni --import-target 1:3", {"vni": None, "import_targets": ["1:3"]}),
+        ("show seg", "set seg --local-pref 7 --disable", {"local_pref": 7, "admin_state_up": False}),
+        ("show seg", "set seg --no-local-pref --enable", {"local_pref": None, "admin_state_up": True}),
+        ("network show seg-net", "network set seg-net --mtu 1400", {"mtu": 1400}),
+        ("network show seg-net", "network set seg-net --no-mtu", {"mtu": None}),
+        ("port show seg1", "port set seg1 --ip 10.2.0.13", {"ip_addresses": ["10.2.0.13"]}),
+        ("port show seg1", "port set seg1 --no-ip --netns red", {"ip_addresses": [], "netns": "red"}),
+        ("peer show rr", "peer set rr --no-local-as --hold-time 30", {"local_as": None, "hold_time_s": 30}),
+        ("peer show rr", "peer set rr --no-ttl-security-hops", {"ttl_security_hops": None}),
+        ("peer show rr", "peer set rr --family evpn", {"families": ["evpn"]}),
+    ]:
+        seen, now = daemon.ask(before), daemon.ask(words)
+        assert {name: value for name, value in now.items() if seen[name] != value and name not in STAMPS} == changed, (
+            words
+        )
+        assert daemon.ask(before) == now
+
+
+def test_set_gives_a_new_name(daemon: Daemon) -> None:
+    told(daemon, WISHES["node2"])
+    daemon.say("peer create rr --address 192.0.2.2 --remote-as 65000")
+    for words, shown in [
+        ("set blue --name azure", "show azure"),
+        ("network set blue-net --name azure-net", "network show azure-net"),
+        ("port set blue2 --name azure2", "port show azure2"),
+        ("peer set rr --name mirror", "peer show mirror"),
+    ]:
+        assert daemon.ask(words) == daemon.ask(shown)
+
+
+def test_a_vpn_may_be_named_as_openstack_does_it_or_not_at_all(daemon: Daemon) -> None:
+    assert daemon.ask("create --name blue")["name"] == "blue"
+    nameless = daemon.ask("create")
+    assert nameless["name"] == ""
+    assert daemon.say("list").splitlines()[2].startswith(nameless["id"])
+    assert daemon.call("create blue --name red").exit_code == 2
+
+
+def test_a_gateway_belongs_to_the_subnet_before_it(daemon: Daemon) -> None:
+    made = daemon.ask("network create n --subnet 10.0.0.0/24 --subnet=10.0.1.0/24 --gateway 10.0.1.1 --mtu 1400")
+    assert [(each["cidr"], each["gateway_ip"]) for each in made["subnets"]] == [
+        ("10.0.0.0/24", None),
+        ("10.0.1.0/24", "10.0.1.1"),
+    ]
+    for words in (
+        "--gateway 10.0.0.1 --subnet 10.0.0.0/24",
+        "--subnet 10.0.0.0/24 --gateway 10.0.0.1 --gateway 10.0.0.2",
+    ):
+        refused = daemon.call(f"network create m {words}")
+        assert (refused.exit_code, "follows no --subnet of its own" in refused.stderr) == (2, True), words
+
+
+def test_a_subnet_is_known_by_its_network_and_cidr(daemon: Daemon) -> None:
+    daemon.say("network create n --subnet 10.0.0.0/24")
+    daemon.say("network create m --subnet 10.0.0.0/24")
+    assert daemon.ask("subnet create n 2001:db8::/64 --name six")["network"] == "n"
+    assert daemon.ask("subnet set n 10.0.0.0/24 --gateway 10.0.0.1")["gateway_ip"] == "10.0.0.1"
+    assert [(each["network"], each["cidr"], each["gateway_ip"]) for each in daemon.ask("subnet list")] == [
+        ("n", "10.0.0.0/24", "10.0.0.1"),
+        ("m", "10.0.0.0/24", None),
+        ("n", "2001:db8::/64", None),
+    ]
+    assert daemon.ask("subnet set n 10.0.0.0/24 --no-gateway")["gateway_ip"] is None
+    daemon.say("subnet delete n 10.0.0.0/24 2001:db8::/64")
+    assert daemon.ask("subnet list n") == []
+    missing = daemon.call("subnet delete n 10.0.0.0/24")
+    assert (missing.exit_code, missing.stderr) == (1, "error: network 'n' has no subnet '10.0.0.0/24'\n")
+
+
+def test_lists_are_filtered(daemon: Daemon) -> None:
+    told(daemon, WISHES["node1"])
+    for words, names in [
+        ("list", ["blue", "red", "seg"]),
+        ("list --route-target 64512:200", ["red"]),
+        ("list --property type=l2", ["seg"]),
+        ("list --project nobody", []),
+        ("port list --network red-net", ["red1"]),
+        ("port list --property interface=seg1", ["seg1"]),
+        ("network list --property name=seg-net", ["seg-net"]),
+    ]:
+        assert [each["name"] for each in daemon.ask(words)] == names, words
+
+
+def test_what_is_bound_is_shown_with_its_vpn_by_name(daemon: Daemon) -> None:
+    told(daemon, TWO_OF_A_NAME)
+    daemon.say("bind twin blue --network")
+    daemon.say("bind twin blue --port")
+    shown = daemon.ask("show blue")
+    assert (shown["networks"], shown["ports"]) == (["twin"], ["twin"])
+    assert daemon.say("list") == (
+        "name  type  route_targets  vni  networks  ports  status  reason\n"
+        "blue  l3    -              -    twin      twin   ACTIVE  -\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["bind", "unbind"])
+def test_a_name_of_a_network_and_a_port_is_refused_without_saying_which(daemon: Daemon, command: str) -> None:
+    told(daemon, TWO_OF_A_NAME)
+    refused = daemon.call(f"{command} twin blue")
+    assert refused.exit_code == 2
+    assert "there is a network 'twin' and a port 'twin'; say --network or --port" in refused.stderr
+    assert daemon.ask("show blue")["networks"] == []
+
+
+def test_a_port_is_bound_with_prefixes_behind_it(daemon: Daemon) -> None:
+    told(daemon, TWO_OF_A_NAME)
+    bound = daemon.ask("bind twin blue --port --prefix 10.9.0.0/16 --prefix 2001:db8:9::/48 --no-fixed-ips")
+    assert bound["prefixes"] == ["10.9.0.0/16", "2001:db8:9::/48"]
+    assert bound["advertise_fixed_ips"] is False
+    refused = daemon.call("bind twin blue --network --prefix 10.9.0.0/16")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+
+
+def test_unbinding_takes_one_of_several_bindings(daemon: Daemon) -> None:
+    told(daemon, TWO_OF_A_NAME)
+    daemon.say("create red")
+    for vpn in ("blue", "red"):
+        daemon.say(f"bind twin {vpn} --network")
+    daemon.say("unbind twin red --network")
+    assert [(vpn["name"], vpn["networks"]) for vpn in daemon.ask("list")] == [("blue", ["twin"]), ("red", [])]
+    again = daemon.call("unbind twin red --network")
+    assert (again.exit_code, again.stderr) == (1, "error: network 'twin' is not bound to VPN 'red'\n")
+
+
+def test_deleting_several_goes_on_after_one_that_is_not_there(daemon: Daemon) -> None:
+    for name in ("a", "b"):
+        daemon.say(f"create {name}")
+    result = daemon.call("delete a x y b")
+    assert result.exit_code == 1
+    assert result.stderr == "error: there is no bgpvpn 'x'\nerror: there is no bgpvpn 'y'\n"
+    assert daemon.ask("list") == []
+
+
+def test_a_vpn_with_the_name_of_a_view_is_shown_as_a_vpn(daemon: Daemon) -> None:
+    for name in ("routes", "vpn"):
+        daemon.say(f"create {name}")
+        assert daemon.ask(f"show vpn {name}")["name"] == name
+    assert daemon.ask("show routes") == []
+
+
+def test_a_word_that_is_neither_a_vpn_nor_a_view_is_told_the_views(daemon: Daemon) -> None:
+    refused = daemon.call("show sesions")
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("error: there is no bgpvpn 'sesions', and the views are ")
+    assert "sessions" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["two words", "50%", "a?b=c&d", "#1", "%2e%2e", "...", "é+ü", "x;y"])
+def test_names_may_have_what_urls_give_a_meaning(daemon: Daemon, name: str) -> None:
+    daemon.say(f"create '{name}'")
+    assert daemon.ask(f"show '{name}'")["name"] == name
+    assert [each["name"] for each in daemon.ask(f"list --property 'name={name}'")] == [name]
+    daemon.say(f"delete '{name}'")
+    assert daemon.ask("list") == []
+
+
+@pytest.mark.parametrize("words", ["show ''", "show a/b", "bind '' blue", "delete ../status"])
+def test_what_cannot_be_a_name_is_wrong_usage(daemon: Daemon, words: str) -> None:
+    refused = daemon.call(words)
+    assert (refused.exit_code, "is not empty and has no slash" in refused.stderr) == (2, True)
+
+
+def test_a_password_comes_from_a_file_or_is_typed_and_is_never_shown(daemon: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("s3cret\nsecond line\n")
+    said = daemon.say(f"peer create rr --address 192.0.2.2 --remote-as 65000 --password-file {file}")
+    peers = daemon.node.intent.peers
+    assert [peer.password for peer in peers.rows.values()] == ["s3cret"]
+    assert ("s3cret" in said, "***" in said) == (False, True)
+    assert "s3cret" not in daemon.say("-f json peer show rr")
+    for words, stdin, password in [
+        ("peer set rr --password-file -", "another\n", "another"),
+        ("peer set rr --hold-time 30", None, "another"),
+        ("peer set rr --no-password", None, None),
+        ("peer set rr --ask-password", "typed\ntyped\n", "typed"),
+    ]:
+        assert daemon.call(words, stdin).exit_code == 0, words
+        assert [peer.password for peer in peers.rows.values()] == [password], words
+    assert daemon.call(f"peer set rr --ask-password --password-file {file}", "x\nx\n").exit_code == 2
+    assert daemon.call("peer set rr --password s3cret").exit_code == 2
+
+
+def test_a_peer_is_known_by_its_address_too(daemon: Daemon) -> None:
+    daemon.say("peer create rr --address 192.0.2.2 --remote-as 65000")
+    assert daemon.ask("peer disable 192.0.2.2")["admin_state_up"] is False
+    assert daemon.ask("peer enable rr")["admin_state_up"] is True
+    daemon.say("peer delete 192.0.2.2")
+    assert daemon.ask("peer list") == []
