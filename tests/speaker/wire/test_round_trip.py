@@ -1,0 +1,203 @@
+"""What is encoded is decoded again: every family, every attribute, within the limit of a message."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speaker.path import AS_SEQUENCE, AS_SET, Attributes
+from speaker.values import Family
+from speaker.wire.attribute import Interner, make
+from speaker.wire.message import MESSAGE_LIMIT, UPDATE, split
+from speaker.wire.update import Update, UpdateDecoder, encode_updates, encode_withdrawals, end_of_rib
+from tests.speaker.wire.strategies import ROUTES, Route, attributes, meaning
+
+ALL = frozenset(Family)
+
+
+def decoder(*, ibgp: bool = True, as4: bool = True, families: frozenset[Family] = ALL) -> UpdateDecoder:
+    return UpdateDecoder(Interner(), ibgp=ibgp, as4=as4, families=families)
+
+
+def bodies(messages: list[bytes]) -> list[bytes]:
+    """The bodies of UPDATE messages, each no longer than may be."""
+    cut, used = split(b"".join(messages))
+    assert used == sum(map(len, messages))
+    assert all(kind == UPDATE for kind, _ in cut)
+    assert all(len(each) <= MESSAGE_LIMIT for each in messages)
+    return [body for _, body in cut]
+
+
+def heard(updates: list[Update]) -> tuple[dict[tuple[Family, bytes], bytes], list[Attributes]]:
+    """The routes announced, key to extra part, and their attribute blocks."""
+    routes: dict[tuple[Family, bytes], bytes] = {}
+    blocks: list[Attributes] = []
+    for update in updates:
+        assert (update.errors, update.withdrawn, update.end_of_rib) == ([], [], None)
+        for family, announced in update.announced:
+            for key, path in announced.items():
+                routes[(family, key)] = path.extra
+                blocks.append(path.attributes)
+    return routes, blocks
+
+
+SESSIONS = st.sampled_from([(True, True), (True, False), (False, True), (False, False)])
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
+@given(data=st.data(), session=SESSIONS)
+def test_announced_routes_come_back_with_their_attributes(
+    family: Family, data: st.DataObject, session: tuple[bool, bool]
+) -> None:
+    ibgp, as4 = session
+    told = data.draw(attributes(family, ibgp=ibgp, as4=as4))
+    routes: list[Route] = data.draw(st.lists(ROUTES[family], min_size=1, max_size=8, unique_by=lambda route: route[0]))
+    messages = list(encode_updates(family, told, routes, as4=as4))
+    reader = decoder(ibgp=ibgp, as4=as4)
+    found, blocks = heard([reader.decode(body) for body in bodies(messages)])
+    assert found == {(family, key): extra for key, extra in routes}
+    assert all(block is blocks[0] for block in blocks), "one block is decoded once"
+    assert meaning(blocks[0]) == meaning(told)
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
+@given(data=st.data())
+def test_withdrawn_routes_come_back_as_their_keys(family: Family, data: st.DataObject) -> None:
+    keys = [key for key, _ in data.draw(st.lists(ROUTES[family], min_size=1, max_size=8))]
+    (update,) = [decoder().decode(body) for body in bodies(list(encode_withdrawals(family, keys)))]
+    assert update.withdrawn == [(family, keys)]
+    assert (update.errors, update.announced, update.end_of_rib) == ([], [], None)
+
+
+def many(family: Family, count: int) -> list[Route]:
+    """Routes of one family, all different."""
+    rd = bytes.fromhex("0000fc0000000001")
+    numbers = (number.to_bytes(4, "big") for number in range(1 << 16, (1 << 16) + count))
+    label = bytes.fromhex("000641")
+    match family:
+        case Family.IPV4:
+            return [(number + b"\x20", b"") for number in numbers]
+        case Family.IPV6:
+            return [(number.rjust(16, b"\xfd") + b"\x80", b"") for number in numbers]
+        case Family.VPNV4:
+            return [(rd + number + b"\x20", label) for number in numbers]
+        case Family.VPNV6:
+            return [(rd + number.rjust(16, b"\xfd") + b"\x80", label) for number in numbers]
+        case Family.EVPN:
+            return [
+                (b"\x02" + rd + bytes(4) + b"\x30\x02\x00" + number + b"\x20" + number, bytes(10) + label)
+                for number in numbers
+            ]
+        case Family.RTC:
+            return [(bytes.fromhex("0000fc000002fc00") + number + b"\x60", b"") for number in numbers]
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
+def test_messages_are_filled_to_the_limit_and_lose_no_route(family: Family) -> None:
+    told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), local_pref=100, ext_communities=(b"\0\2" + bytes(6),) * 99)
+    routes = many(family, 3000)
+    announcing = list(encode_updates(family, told, routes, as4=True))
+    withdrawing = list(encode_withdrawals(family, [key for key, _ in routes]))
+    longest = 60
+    for messages in (announcing, withdrawing):
+        assert all(MESSAGE_LIMIT - longest < len(each) <= MESSAGE_LIMIT for each in messages[:-1])
+    found, _ = heard([decoder().decode(body) for body in bodies(announcing)])
+    assert found == {(family, key): extra for key, extra in routes}
+    updates = [decoder().decode(body) for body in bodies(withdrawing)]
+    assert [key for update in updates for _, keys in update.withdrawn for key in keys] == [key for key, _ in routes]
+
+
+def test_a_route_that_does_not_fit_beside_its_attributes_is_an_error() -> None:
+    for count, messages in [(501, 1), (502, 2)]:
+        told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), ext_communities=(b"\0\2" + bytes(6),) * count)
+        assert len(list(encode_updates(Family.VPNV4, told, many(Family.VPNV4, 2), as4=True))) == messages
+    long = attrs.evolve(told, ext_communities=(b"\0\2" + bytes(6),) * 504)
+    with pytest.raises(ValueError, match="an UPDATE of 4103 octets for one route, with a limit of 4096"):
+        list(encode_updates(Family.VPNV4, long, many(Family.VPNV4, 1), as4=True))
+
+
+def test_MP_REACH_NLRI_comes_first_and_other_attributes_by_code() -> None:
+    told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), med=1, local_pref=100, communities=(1,))
+    for family, codes in [(Family.IPV4, [1, 2, 3, 4, 5, 8]), (Family.VPNV4, [14, 1, 2, 4, 5, 8])]:
+        (body,) = bodies(list(encode_updates(family, told, many(family, 1), as4=True)))
+        assert attribute_codes(body) == codes
+
+
+def attribute_codes(body: bytes) -> list[int]:
+    codes, at, end = [], 4, 4 + int.from_bytes(body[2:4], "big")
+    while at < end:
+        codes.append(body[at + 1])
+        at += 4 + int.from_bytes(body[at + 2 : at + 4], "big") if body[at] & 0x10 else 3 + body[at + 2]
+    return codes
+
+
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
+def test_an_end_of_rib_comes_back_as_that_and_nothing_else(family: Family) -> None:
+    (body,) = bodies([end_of_rib(family)])
+    assert decoder().decode(body) == Update(end_of_rib=family)
+    assert decoder(families=ALL - {family}).decode(body).end_of_rib is None
+
+
+def test_an_IPv4_next_hop_of_IPv6_routes_goes_as_an_IPv4_mapped_one() -> None:
+    told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), local_pref=100)
+    for family, on_the_wire in [
+        (Family.IPV6, "10" + "00" * 10 + "ffffc0000201"),
+        (Family.VPNV6, "18" + "00" * 18 + "ffffc0000201"),
+        (Family.VPNV4, "0c" + "00" * 8 + "c0000201"),
+        (Family.EVPN, "04c0000201"),
+    ]:
+        (body,) = bodies(list(encode_updates(family, told, many(family, 1), as4=True)))
+        assert body[11 : 12 + body[11]].hex() == on_the_wire
+        _, (block,) = heard([decoder().decode(body)])
+        assert block.next_hop == told.next_hop
+
+
+def test_AS_numbers_of_4_octets_go_around_a_peer_with_2() -> None:  # RFC 6793 section 4.2
+    wide = 4200000000
+    for as_path, aggregator, on_the_wire in [
+        (((AS_SEQUENCE, (64512, wide)),), None, ["4002060202fc005ba0", "c0110a02020000fc00fa56ea00"]),
+        (
+            ((AS_SEQUENCE, (64512,)),),
+            (wide, bytes(4)),
+            ["4002040201fc00", "c007065ba000000000", "c01208fa56ea0000000000"],
+        ),
+    ]:
+        told = Attributes(next_hop=bytes((192, 0, 2, 1)), as_path=as_path, aggregator=aggregator, local_pref=100)
+        (body,) = bodies(list(encode_updates(Family.IPV4, told, many(Family.IPV4, 1), as4=False)))
+        assert [part for part in on_the_wire if part not in body.hex()] == []
+        _, (block,) = heard([decoder(as4=False).decode(body)])
+        assert meaning(block) == meaning(told)
+
+
+def merged(as_path: str, as4_path: str, more: str = "") -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """The AS_PATH that a decoder with 2-octet AS numbers makes of these two attributes."""
+    block = f"400101004002{len(as_path) // 2:02x}{as_path}400304c000020140050400000064{more}"
+    if as4_path:
+        block += f"c011{len(as4_path) // 2:02x}{as4_path}"
+    body = bytes.fromhex(f"0000{len(block) // 2:04x}{block}080a")
+    _, (found,) = heard([decoder(as4=False).decode(body)])
+    return found.as_path
+
+
+AGGREGATED, AGGREGATED_TRANS = "c00706fc0000000000", "c007065ba000000000"
+AS4_AGGREGATED = "c012080001000000000000"
+
+
+def test_AS4_PATH_is_put_behind_what_is_in_front_of_it() -> None:  # RFC 6793 section 4.2.3
+    sequence = "0203" + "00015ba05ba0"
+    tail = "0202" + "0001000000020000"
+    whole = ((AS_SEQUENCE, (1, 0x10000, 0x20000)),)
+    untouched = ((AS_SEQUENCE, (1, 23456, 23456)),)
+    for as_path, as4_path, more, expected in [
+        (sequence, tail, "", whole),
+        (sequence, "", "", untouched),
+        (sequence, "0204" + tail[4:] * 2, "", untouched),  # longer than AS_PATH: ignored
+        (sequence, tail, AGGREGATED, whole),
+        (sequence, tail, AGGREGATED_TRANS + AS4_AGGREGATED, whole),
+        (sequence, tail, AGGREGATED + AS4_AGGREGATED, untouched),  # aggregated since by a speaker with 2 octets
+        ("0102" + "00010002" + sequence, tail, "", ((AS_SET, (1, 2)), *whole)),
+        (sequence, "0101" + "00010000", "", ((AS_SEQUENCE, (1, 23456)), (AS_SET, (0x10000,)))),
+    ]:
+        assert merged(as_path, as4_path, more) == expected, (as_path, as4_path, more)
