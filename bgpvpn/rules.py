@@ -28,15 +28,15 @@ def text(value: Any) -> str:
 
 
 def name(value: Any) -> str:
-    """What people call a thing; no slash, because names stand in URLs."""
-    if "/" in text(value):
-        raise ValueError(f"takes no '/': {value!r}")
+    """What people call a thing; no slash, because names stand in URLs, where "." and ".." mean folders."""
+    if "/" in text(value) or value in (".", ".."):
+        raise ValueError(f"takes no '/' and neither '.' nor '..': {value!r}")
     return str(value)
 
 
 def identifier(value: Any) -> str:
     """What programs call a thing."""
-    if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text(value)) is None:
+    if re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", text(value)) is None or value in (".", ".."):
         raise ValueError(f"takes 1 to 64 letters, digits, dots, colons, dashes and underlines, not {value!r}")
     return str(value)
 

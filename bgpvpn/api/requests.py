@@ -15,7 +15,7 @@ BODY_OCTETS = 1 << 20
 BODY_S = 10.0
 
 
-async def body_of(request: Request) -> bytes:
+async def body_of(request: Request, within_s: float = BODY_S) -> bytes:
     """Return the body of a request, bounded in size and time."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -23,14 +23,14 @@ async def body_of(request: Request) -> bytes:
         raise ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content-type", media_type, message)
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(within_s):
             async for part in request.stream():
                 body += part
                 if len(body) > BODY_OCTETS:
                     message = f"the body has more than {BODY_OCTETS} octets"
                     raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", None, message)
     except TimeoutError:
-        raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "body", None, f"the body took more than {BODY_S:g} s") from None
+        raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "body", None, f"the body took more than {within_s:g} s") from None
     except ClientDisconnect:
         raise ApiError(HTTPStatus.BAD_REQUEST, "body", None, "the client went away") from None
     return bytes(body)

@@ -84,6 +84,8 @@ def test_what_users_write_is_normalised(make_it: Callable[[Any], Object], field:
     ("kind", "fields", "field"),
     [
         ("network", {"id": "a b"}, "id"),
+        ("network", {"id": ".."}, "id"),
+        ("network", {"id": "n", "name": "."}, "name"),
         ("network", {"id": "n", "name": "a\x1b[2J"}, "name"),
         ("network", {"id": "n", "name": "a/b"}, "name"),
         ("network", {"id": "n", "name": "x" * 256}, "name"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from bgpvpn.api.answers import WHAT
 from bgpvpn.objects import CLASSES
 from tests.bgpvpn.api.serving import in_loop, ok, served
 from tests.fakes.node import FakeNode
@@ -27,6 +29,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/peers": {"id": "peer", "address": "192.0.2.1", "remote_as": 64512, "password": "x"},
 }
 """One body for each path that makes objects, in an order in which what they refer to is there."""
+
+PAGE = (Path(__file__).parents[3] / "docs/api.md").read_text()
 
 QUERIES = {"/v1/explain": "?prefix=10.0.0.0/8"}
 
@@ -112,6 +116,48 @@ async def test_every_documented_filter_is_one(tmp_path: Path) -> None:
             if method == "get" and path.removeprefix("/v1/").removesuffix("s") in CLASSES:
                 for parameter in operation["parameters"]:
                     assert await ok(api.get(path, params={parameter["name"]: "x"})) == []
+
+
+def example_of(line: str) -> tuple[str, str, str | None]:
+    """Return the method, URL and body of a request as curl would make it of a line."""
+    words = iter(shlex.split(line)[1:])
+    method, url, body = "", "", None
+    for word in words:
+        match word:
+            case "--unix-socket":
+                assert next(words) == "/run/bgpvpn/api.sock"
+            case "-X":
+                method = next(words)
+            case "--json":
+                body = next(words)
+            case "-N":
+                pass
+            case _:
+                assert not url, line
+                url = word
+    return method or ("GET" if body is None else "POST"), url, body
+
+
+@in_loop
+async def test_the_examples_of_the_page_work_one_after_the_other(tmp_path: Path) -> None:
+    examples = [example_of(line) for line in PAGE.splitlines() if line.startswith("curl ")]
+    assert {method for method, _, _ in examples} == {"GET", "POST", "PATCH", "DELETE"}
+    async with served(FakeNode(), tmp_path) as api:
+        for method, url, body in examples:
+            headers = {} if body is None else {"content-type": "application/json"}
+            async with api.stream(method, url, content=body, headers=headers) as response:
+                assert response.status_code < 300, url
+
+
+@in_loop
+async def test_the_page_names_every_view_kind_and_error(tmp_path: Path) -> None:
+    async with served(FakeNode(), tmp_path) as api:
+        paths = (await ok(api.get("/openapi.json")))["paths"]
+    for path in paths:
+        kind = path.split("/")[-1] if path.removeprefix("/v1/").removesuffix("s") in CLASSES else ""
+        assert f"`{kind or path}`" in PAGE or "{ref}" in path or path == "/openapi.json", path
+    for word in WHAT.values():
+        assert f"`{word}`" in PAGE
 
 
 JSON = st.recursive(

@@ -7,8 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
-from bgpvpn.objects import Network, Peer
+from bgpvpn.api.answers import ApiError
+from bgpvpn.api.requests import body_of
+from bgpvpn.objects import KINDS, Network, Peer
+from bgpvpn.store.sqlite import SqliteStore
 from tests.bgpvpn.api.serving import in_loop, ok, refused, served
 from tests.fakes.node import FakeNode, FakeStore, contents
 
@@ -436,6 +440,34 @@ async def test_a_body_above_its_bound_is_refused_and_one_at_it_is_read(tmp_path:
         error = await refused(api.post("/v1/networks", content=whole + b" ", headers=headers), 413)
         assert (error["what"], error["where"]) == ("too large", "body")
         assert len(node.intent.networks) == 1
+
+
+@in_loop
+async def test_a_body_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    headers = [(b"content-type", b"application/json")]
+    with pytest.raises(ApiError, match="the body took more than 0 s") as error:
+        await body_of(Request({"type": "http", "headers": headers}, receive=asyncio.Event().wait), within_s=0)
+    assert error.value.status == 408
+
+
+@in_loop
+async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "intent.db")
+    node = FakeNode(store)
+    async with served(node, tmp_path) as api:
+        await filled(api)
+        await ok(api.patch("/v1/peers/peer", json={"hold_time_s": 30}))
+        await ok(api.delete("/v1/associations/a-1"), 204)
+        shown = {kind: await ok(api.get(f"/v1/{kind}s")) for kind in KINDS}
+    store.close()
+
+    store = SqliteStore(tmp_path / "intent.db")
+    again = FakeNode(store)
+    assert again.intent.load(store.load()[0]) == []
+    store.close()
+    assert contents(again) == contents(node)
+    async with served(again, tmp_path) as api:
+        assert {kind: await ok(api.get(f"/v1/{kind}s")) for kind in KINDS} == shown
 
 
 @in_loop
