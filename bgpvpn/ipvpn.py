@@ -6,14 +6,14 @@
 One label leads into the whole VRF, where the address is looked up once more; a prefix behind a port has a label of
 its own that leads straight to the port (RFC 4364 section 4.3.2).
 
-VPNs of one segment that agree in LOCAL_PREF and route distinguisher share one route with all their route targets;
-those that differ get routes, and route distinguishers, of their own.
+VPNs of one segment that agree in LOCAL_PREF and route distinguisher share a route, which has the route targets of those
+that it is announced into; those that differ get routes, and route distinguishers, of their own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 import attrs
@@ -47,9 +47,8 @@ class ExportGroup:
     """VPNs of one segment that share their routes."""
 
     name: str  # stable over restarts; a route distinguisher is leased by it
-    vpns: frozenset[str]
+    vpns: Mapping[str, frozenset[bytes]]  # id -> export targets
     route_distinguisher: RouteDistinguisher | None  # None: leased
-    route_targets: frozenset[bytes]
     local_pref: int | None
 
 
@@ -68,9 +67,8 @@ def export_groups(vpns: Iterable[Bgpvpn], router_id: bytes) -> list[ExportGroup]
     return [
         ExportGroup(
             name="" if local_pref is None else str(local_pref),
-            vpns=frozenset(vpn.id for vpn in members),
+            vpns={vpn.id: targets([vpn], "export") for vpn in members},
             route_distinguisher=RouteDistinguisher.parse(text) if text else None,
-            route_targets=targets(members, "export"),
             local_pref=local_pref,
         )
         for (local_pref, text), members in grouped.items()
@@ -273,11 +271,13 @@ def announce(
     """
     said = Announcement({}, {}, {})
     vrf_needs: ObjectKey = ("vrf", segment)
-    saying = [(group, distinguisher(group).wire, _attributes(group, identity, interner)) for group in groups]
+    distinguished = [(group, distinguisher(group).wire) for group in groups]
 
-    def say(family: Family, key: bytes, path: Path, *needs: ObjectKey) -> None:
+    def say(group: ExportGroup, vpns: Iterable[str], at: tuple[Family, bytes], label: int, *needs: ObjectKey) -> None:
+        route_targets = frozenset[bytes]().union(*(group.vpns[vpn] for vpn in vpns))
+        path = _attributes(group, route_targets, identity, interner).path(label_field(label))
         vias.own[path] = segment
-        said.originated[(family, key)] = Originated(path, (vrf_needs, *needs))
+        said.originated[at] = Originated(path, (vrf_needs, *needs))
 
     for endpoint in endpoints:
         announced = {binding.bgpvpn_id for binding in endpoint.bindings if binding.fixed_ips}
@@ -286,10 +286,9 @@ def announce(
             prefix = address + bytes([len(address) * 8])
             if not connected(address):
                 said.statics[(family, prefix)] = vias.to([OnBridge(segment, address)])
-            for group, rd, attributes in saying:
-                if not announced.isdisjoint(group.vpns):
-                    path = attributes.path(label_field(vrf_label))
-                    say(family, rd + prefix, path, ("attachment", endpoint.port))
+            for group, rd in distinguished:
+                if vpns := announced & group.vpns.keys():
+                    say(group, vpns, (family, rd + prefix), vrf_label, ("attachment", endpoint.port))
 
     for (family, prefix), behind in _prefixes(endpoints, port_label).items():
         for each in behind:
@@ -299,8 +298,8 @@ def announce(
         own = prefix[:-1] if prefix[-1] == len(carrying[0].address) * 8 else None
         if not any(own in endpoint.addresses for endpoint in endpoints):
             said.statics[(family, prefix)] = vias.to([OnBridge(segment, each.address) for each in carrying])
-        for group, rd, attributes in saying:
-            ports = [each for each in carrying if not each.vpns.isdisjoint(group.vpns)]
+        for group, rd in distinguished:
+            ports = [each for each in carrying if each.vpns & group.vpns.keys()]
             if not ports or (family, rd + prefix) in said.originated:
                 continue
             needs: list[ObjectKey] = [("attachment", each.port) for each in ports]
@@ -308,7 +307,8 @@ def announce(
             if len(ports) == 1:
                 label = ports[0].label
                 needs.append(("label", str(label)))
-            say(family, rd + prefix, attributes.path(label_field(label)), *needs)
+            vpns = group.vpns.keys() & frozenset[str]().union(*(each.vpns for each in ports))
+            say(group, vpns, (family, rd + prefix), label, *needs)
     return said
 
 
@@ -334,12 +334,14 @@ def _family_of(address: bytes) -> Family:
     return Family.VPNV4 if len(address) == 4 else Family.VPNV6
 
 
-def _attributes(group: ExportGroup, identity: NodeIdentity, interner: Interner) -> Attributes:
+def _attributes(
+    group: ExportGroup, route_targets: Iterable[bytes], identity: NodeIdentity, interner: Interner
+) -> Attributes:
     return make(
         interner,
         next_hop=identity.tunnel,
         local_pref=group.local_pref,
-        ext_communities=(*sorted(group.route_targets), encapsulation(ENCAPSULATION_GRE)),
+        ext_communities=(*sorted(route_targets), encapsulation(ENCAPSULATION_GRE)),
     )
 
 
