@@ -1,0 +1,233 @@
+"""The pure middle of a node with its three doors in hand: wishes and heard routes go in, tables are looked at."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+
+from bgpvpn.allocate import Leases
+from bgpvpn.desired import Desired, NextHop, ObjectKey, Status
+from bgpvpn.evpn import NO_ESI, mac_key, multicast_key
+from bgpvpn.instance import NodeIdentity
+from bgpvpn.intent import Association, Bgpvpn, Intent, Kind, Network, Object, Port, Removal, StoredLease, Subnet
+from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, label_field
+from bgpvpn.node import Node, NodeSettings
+from speaker.decision import LOCAL
+from speaker.path import Attributes, Path
+from speaker.table import Table
+from speaker.values import Family, Mac, RouteDistinguisher, RouteTarget, key_text, prefix_bytes, prefix_text
+from speaker.wire.attribute import Interner, make
+
+SELF = ipaddress.ip_address("10.0.0.1").packed
+RANGES = {
+    "label": range(16000, 17000),
+    "vni": range(8000000, 8001000),
+    "rd": range(1, 1000),
+    "table": range(100000, 101000),
+    "bridge": range(1, 1000),
+}
+
+
+def packed(address: str) -> bytes:
+    """Return an address as octets."""
+    return ipaddress.ip_address(address).packed
+
+
+def vpn_key(rd: str, prefix: str) -> tuple[Family, bytes]:
+    """Return the family and NLRI key of a VPNv4 or VPNv6 route."""
+    family = FAMILY_OF[ipaddress.ip_network(prefix).version]
+    return family, RouteDistinguisher.parse(rd).wire + prefix_bytes(prefix)
+
+
+def mac_route(rd: str, mac: str, address: str = "") -> bytes:
+    """Return the NLRI key of an EVPN route of type 2."""
+    return mac_key(RouteDistinguisher.parse(rd).wire, Mac.parse(mac).wire, packed(address) if address else b"")
+
+
+def flood_route(rd: str, vtep: str) -> bytes:
+    """Return the NLRI key of an EVPN route of type 3."""
+    return multicast_key(RouteDistinguisher.parse(rd).wire, packed(vtep))
+
+
+class Middle:
+    """A Node that is stepped by hand; objects become active when `settle` is told so, as it is usually."""
+
+    def __init__(
+        self,
+        leases: Iterable[StoredLease] = (),
+        identity: NodeIdentity = NodeIdentity(SELF, SELF),  # noqa: B008  frozen
+        underlay: Iterable[str] = (),
+        ranges: dict[str, range] | None = None,
+        hold_s: float = 600.0,
+    ) -> None:
+        self.intent = Intent()
+        self.leases = Leases(ranges or RANGES, hold_s)
+        self.leases.load(leases)
+        self.status: Table[ObjectKey, Status] = Table()
+        self.desired = Desired()
+        self.interner = Interner()
+        prefixes = [ipaddress.ip_network(text) for text in underlay]
+        settings = NodeSettings(
+            identity, 64512, tuple((each.network_address.packed, each.prefixlen) for each in prefixes)
+        )
+        self.node = Node(settings, self.intent, self.leases, self.status, self.desired, self.interner)
+        self.down: set[ObjectKey] = set()  # objects that do not become active
+        self.now = 0.0
+        self.wall = 1000.0
+
+    # In
+
+    def want(self, *wishes: Object | Removal) -> None:
+        """Do what users wish."""
+        self.intent.apply(self.intent.plan(wishes, self.wall))
+
+    def drop(self, kind: Kind, id_: str) -> None:
+        """Remove what a user made."""
+        self.want(Removal(kind, id_))
+
+    def attributes(
+        self, next_hop: str, targets: Iterable[str], further: Iterable[bytes] = (), **more: Any
+    ) -> Attributes:
+        """Return the attributes of a route with these route targets."""
+        communities = (*(RouteTarget.parse(text).wire for text in targets), *further)
+        return make(self.interner, next_hop=packed(next_hop), ext_communities=communities, **more)
+
+    def hear(
+        self,
+        prefix: str,
+        *targets: str,
+        rd: str = "64512:9",
+        pe: str = "192.0.2.9",
+        label: int = 900,
+        source: str = "peer-1",
+        **more: Any,
+    ) -> None:
+        """A peer announces a VPNv4 or VPNv6 route."""
+        family, key = vpn_key(rd, prefix)
+        path = self.attributes(pe, targets, **more).path(label_field(label))
+        self.node.rib.table(family, source).put(key, path)
+
+    def lose(self, prefix: str, rd: str = "64512:9", source: str = "peer-1") -> None:
+        """A peer withdraws a VPNv4 or VPNv6 route."""
+        family, key = vpn_key(rd, prefix)
+        self.node.rib.table(family, source).discard(key)
+
+    def hear_mac(
+        self,
+        mac: str,
+        *targets: str,
+        address: str = "",
+        rd: str = "64512:9",
+        vtep: str = "192.0.2.9",
+        vni: int = 77,
+        source: str = "peer-1",
+        **more: Any,
+    ) -> None:
+        """A peer announces a MAC, or a MAC with an address."""
+        path = self.attributes(vtep, targets, **more).path(NO_ESI + vni.to_bytes(3, "big"))
+        self.evpn(source).put(mac_route(rd, mac, address), path)
+
+    def hear_flood(
+        self,
+        vtep: str,
+        *targets: str,
+        rd: str = "64512:9",
+        vni: int = 77,
+        kind: int = 6,
+        tunnel: str | None = None,
+        source: str = "peer-1",
+    ) -> None:
+        """A peer announces where broadcast frames go."""
+        pmsi = (0, kind, vni.to_bytes(3, "big"), packed(tunnel or vtep))
+        self.evpn(source).put(flood_route(rd, vtep), self.attributes(vtep, targets, pmsi=pmsi).path(b""))
+
+    def evpn(self, source: str = "peer-1") -> Table[bytes, Path]:
+        """Return what a peer told of EVPN."""
+        return self.node.rib.table(Family.EVPN, source)
+
+    def settle(self, most: int = 2000) -> None:
+        """Step until nothing is to be done; objects are made meanwhile, but for those that are `down`."""
+        while self.node.step(self.now, self.wall, most) or self._make_objects():
+            pass
+
+    def _make_objects(self) -> int:
+        """Be the reconciler; return how many statuses changed."""
+        changed = 0
+        for key in [key for key in self.status if key not in self.desired.objects]:
+            changed += self.status.discard(key)
+        for key in self.desired.objects:
+            state = Status("pending", "it is down") if key in self.down else Status("active")
+            changed += self.status.put(key, state)
+        return changed
+
+    def fail(self, *keys: ObjectKey) -> None:
+        """Objects stop to forward."""
+        self.down.update(keys)
+        self.settle()
+
+    def repair(self, *keys: ObjectKey) -> None:
+        """Objects forward again."""
+        self.down.difference_update(keys)
+        self.settle()
+
+    # Out
+
+    def routes(self, segment: str) -> dict[str, tuple[tuple[NextHop, ...], ...]]:
+        """Return the routes of a segment's VRF: prefix -> tiers of next hops."""
+        tables = self.node.instances.vrfs[segment].routes
+        return {
+            prefix_text(prefix, AFI_OF[family]): via.tiers
+            for family, table in tables.items()
+            for prefix, via in table.rows.items()
+        }
+
+    def told(self, *families: Family) -> dict[str, Path]:
+        """Return our own announced routes by their text."""
+        wanted = families or (Family.VPNV4, Family.VPNV6, Family.EVPN)
+        return {
+            key_text(family, key): path
+            for family in wanted
+            for key, path in self.node.rib.table(family, LOCAL).rows.items()
+        }
+
+    def kept(self) -> list[StoredLease]:
+        """Return the leases as the store keeps them."""
+        return [(*key, lease.number, lease.released_at) for key, lease in self.leases.table.rows.items()]
+
+    def held(self) -> dict[tuple[str, str], int]:
+        """Return the leases that are in use."""
+        return {key: lease.number for key, lease in self.leases.table.rows.items() if lease.released_at is None}
+
+
+def network(id_: str, cidr: str = "10.1.0.0/24", gateway: str | None = "10.1.0.1", **more: Any) -> list[Object]:
+    """Return a network and its subnet."""
+    return [Network(id=id_, **more), Subnet(id=f"{id_}-s", network_id=id_, cidr=cidr, gateway_ip=gateway)]
+
+
+def port(id_: str, of: str | None, *addresses: str, **more: Any) -> Port:
+    """Return a port; its MAC follows from its id."""
+    number = int.from_bytes(id_.encode()[-2:], "big")
+    fields: dict[str, Any] = {
+        "id": id_,
+        "network_id": of,
+        "interface": f"tap-{id_}",
+        "mac_address": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
+        "ip_addresses": addresses,
+    }
+    return Port(**{**fields, **more})
+
+
+def vpn(id_: str, *targets: str, **more: Any) -> Bgpvpn:
+    """Return a VPN that imports and exports route targets."""
+    return Bgpvpn(id=id_, route_targets=targets, **more)
+
+
+def bind(vpn_id: str, of: str, **more: Any) -> Association:
+    """Return the association of a network with a VPN."""
+    return Association(id=f"{vpn_id}-{of}", bgpvpn_id=vpn_id, network_id=of, **more)
+
+
+def bind_port(vpn_id: str, of: str, *prefixes: str, **more: Any) -> Association:
+    """Return the association of a port with a VPN."""
+    return Association(id=f"{vpn_id}-{of}", bgpvpn_id=vpn_id, port_id=of, prefixes=prefixes, **more)
