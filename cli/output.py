@@ -13,6 +13,8 @@ from typing import Any
 
 NOTHING = "-"
 
+SHORT = 16  # as wide as an IPv4 prefix; on a narrow terminal, wider columns give way first
+
 STYLES = {
     "active": "green",
     "established": "green",
@@ -87,9 +89,10 @@ def _drawn(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for column in drawn.columns:
-        column.overflow = "fold"
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(columns):
+        width = max(len(line[number]) for line in [columns, *cells])
+        drawn.add_column(column, overflow="fold", no_wrap=width <= SHORT)
     for line in cells:
         drawn.add_row(*(Text(text, STYLES.get(text.lower(), "")) for text in line))
     console = Console()

@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,20 @@ class Daemon:
 
     node: FakeNode
     socket: Path
+    server: ApiServer
+    loop: asyncio.AbstractEventLoop
+
+    def stop(self) -> None:
+        """End the daemon."""
+        asyncio.run_coroutine_threadsafe(self.server.stop(), self.loop).result(LIMIT_S)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Let something happen as soon as somebody watches."""
+        deadline = time.monotonic() + LIMIT_S
+        while not self.node.watchers:
+            assert time.monotonic() < deadline, "nobody watches"
+            time.sleep(0.01)
+        self.loop.call_soon_threadsafe(self.node.tell, event)
 
     def call(self, text: str, stdin: str | None = None) -> Result:
         """Run the command with the words of a text."""
@@ -73,17 +88,16 @@ class Daemon:
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[Daemon]:
-    """Serve a node while the block runs."""
-    node, path = FakeNode(), folder / "api.sock"
-    loop = asyncio.new_event_loop()
+    """Serve a node while the block runs, or until it is stopped."""
+    node, loop = FakeNode(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = ApiServer(application(node), path=path)
+    daemon = Daemon(node, folder / "api.sock", ApiServer(application(node), path=folder / "api.sock"), loop)
     try:
-        asyncio.run_coroutine_threadsafe(server.start(), loop).result(LIMIT_S)
-        yield Daemon(node, path)
+        asyncio.run_coroutine_threadsafe(daemon.server.start(), loop).result(LIMIT_S)
+        yield daemon
     finally:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(LIMIT_S)
+        daemon.stop()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

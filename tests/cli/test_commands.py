@@ -85,8 +85,9 @@ OPTIONS: list[tuple[Kind, str, dict[str, Any]]] = [
     (
         "peer",
         (
-            "peer create rr --address 192.0.2.2 --remote-as 65000 --port 1790 --local-as 65001 --local-address 192.0.2.1"
-            " --family evpn --family rtc --passive --hold-time 30 --restart-time 60 --multihop-ttl 9 --disable"
+            "peer create rr --address 192.0.2.2 --remote-as 65000 --port 1790 --local-as 65001"
+            " --local-address 192.0.2.1 --family evpn --family rtc --passive --hold-time 30 --restart-time 60"
+            " --multihop-ttl 9 --disable"
         ),
         {
             "name": "rr",
