@@ -54,6 +54,9 @@ ROUTES_A_TURN = 2000
 QUIET_S = 0.02
 """The node is settled when it had nothing to do for so long: what arrives in one go is one change."""
 
+CHANGES_AT_ONCE = 100
+"""A request with at most so many changes is carried out before it is answered, and not a turn of the loop later."""
+
 STORE_RETRY_S = 1.0
 RD_INDEXES = range(1, 1 << 16)  # of a route distinguisher of type 1
 BRIDGE_NUMBERS = range(1, 1 << 20)
@@ -357,6 +360,8 @@ class RunningNode:
             thing = change.thing
             event: Plain = {"type": "removed" if thing is None else "changed", "kind": change.kind, "id": change.id}
             self._say(event if thing is None else event | {"name": title(thing), "revision": change.stamp.revision})
+        if len(changes) <= CHANGES_AT_ONCE:
+            self._step(self._loop.time())  # so that the answer tells what came of it
         self.transport.pump_soon()
         return changes
 
