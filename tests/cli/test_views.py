@@ -13,7 +13,6 @@ from speaker.engine import Engine
 from tests.cli.daemon import Daemon
 from tests.fakes.middle import SELF, Middle, bind, network, port, vpn, vpn_key
 
-
 NOT_IMPORTED = "no VPN of this node imports any of its route targets"
 
 
