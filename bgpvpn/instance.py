@@ -211,11 +211,14 @@ class Importing:
         """Offer all routes to instances whose import targets changed, and let them choose anew."""
         for instance in instances:
             instance.touch_all()
-        for family, source in self.reader.parts:
+        for (family, _), part in self.reader.parts.items():
             wanting = [instance for instance in instances if family in instance.families]
             if not wanting:
                 continue
-            for key, path in self.reader.parts[(family, source)].table.rows.items():
+            for key, path in part.table.rows.items():
+                if key in part.dirty:
+                    # `step` will tell of it; who heard of it here would not hear if it is withdrawn before that.
+                    continue
                 importers = self._importers(path.attributes)
                 for instance in wanting:
                     if instance in importers:

@@ -213,6 +213,17 @@ def test_a_removed_import_target_takes_its_routes_away_and_no_others():
     assert set(middle.routes("red")) == {"10.8.0.0/16", "10.8.2.0/24"}
 
 
+def test_a_route_that_goes_before_it_was_looked_at_is_gone_though_a_vpn_was_bound_meanwhile():
+    middle = bound(vpn("b", "1:2"))
+    middle.hear("10.8.1.0/24", "7:7")
+    middle.hear("10.8.0.0/16", "1:1")
+    middle.want(bind("b", "red"))
+    middle.node.step(0.0, 0.0, 1)
+    middle.lose("10.8.0.0/16")
+    middle.settle()
+    assert middle.routes("red") == {}
+
+
 def test_equal_paths_share_the_traffic_and_a_worse_one_stands_behind():
     middle = bound()
     for number, (rd, preference) in enumerate([("9:1", 100), ("9:2", 100), ("9:3", 50), ("9:4", 20)]):
