@@ -283,7 +283,8 @@ class Instances:
 
     def _know(self, name: str, endpoints: list[Endpoint], evi: Evi | None) -> None:
         """Write the neighbours of a segment without an EVI, which else sees to them."""
-        known = {address: endpoint.mac for endpoint in endpoints for address in endpoint.addresses}
+        told = endpoints if evi is None else evi.endpoints.values()
+        known = {address: endpoint.mac for endpoint in told for address in endpoint.addresses}
         for address in self._neighbours.pop(name, set()) - known.keys():
             self.desired.neighbours.discard((name, address))
         if evi is None and known:

@@ -205,6 +205,14 @@ def test_neighbours_are_handed_over_when_a_network_gains_and_loses_an_l2_vpn():
     assert middle.desired.neighbours.rows == {}
 
 
+def test_a_port_that_does_not_forward_is_no_neighbour_after_the_handover():
+    middle = settled(*RED, port("p2", "red", "10.1.0.6"), bind("a", "red"), vpn("l2", "1:2", type="l2"))
+    middle.fail(("attachment", "p2"))
+    middle.want(bind("l2", "red"))
+    middle.settle()
+    assert set(middle.desired.neighbours.rows) == {("red", packed("10.1.0.5"))}
+
+
 def test_a_network_that_loses_its_l3_vpn_keeps_its_bridge_and_its_evi():
     middle = settled(*RED, bind("a", "red"), vpn("l2", "1:2", type="l2"), bind("l2", "red"))
     vni = middle.held()[("vni", "red")]
