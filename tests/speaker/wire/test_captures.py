@@ -45,7 +45,7 @@ def key_of(family: str, nlri: Json) -> bytes | None:
         if nlri["route_type"] not in (1, 2):
             return None
         head = bytes((nlri["route_type"],)) + RouteDistinguisher.parse(rd_text(nlri["rd"])).wire
-        tag = nlri["etag"].to_bytes(4, "big")
+        tag = int(nlri["etag"]).to_bytes(4, "big")
         if nlri["route_type"] == 1:
             return head + Esi.parse(bytes.fromhex(nlri["esi"]).hex(":")).wire + tag
         address = ipaddress.ip_address(nlri["ip"]).packed if nlri["ip"] else b""
@@ -158,7 +158,7 @@ USABLE = [capture for capture in OURS if not nobodys(capture)]
 
 def test_the_captures_are_of_many_routers_and_mostly_of_families_that_we_carry() -> None:
     assert len({capture["implementation"] for capture in CAPTURES}) == 6
-    assert (len(CAPTURES), len(OURS), len(USABLE)) == (160, 115, 103)
+    assert (len(CAPTURES), len(OURS), len(USABLE)) == (160, 115, 104)
     assert {name for capture in USABLE for name in capture["families"]} == {"ipv4", "ipv6", "vpnv4", "vpnv6", "evpn"}
 
 
@@ -213,7 +213,7 @@ def test_routes_whose_next_hop_is_nobodys_address_count_as_withdrawn() -> None:
             update = decoded(capture)
             (error,) = update.errors
             assert isinstance(error, TreatAsWithdraw), capture["id"]
-            assert (update.announced, told(update)[1]) == ([], expected(capture)[0].keys()), capture["id"]
+            assert (update.announced, told(update)[1]) == ([], set(expected(capture)[0])), capture["id"]
 
 
 @pytest.mark.parametrize("name", BROKEN)
