@@ -12,8 +12,10 @@ from itertools import islice
 from typing import Any
 
 from bgpvpn.desired import InVrf, Labelled, NextHop, OnBridge, Via
+from bgpvpn.instance import targets
 from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, Ipvpn
 from bgpvpn.node import Node
+from bgpvpn.objects import Bgpvpn
 from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
 from speaker.decision import LOCAL, tiers
@@ -86,14 +88,21 @@ def routes(
     prefix: str | None = None,
     source: str | None = None,
     most: int = 10_000,
+    vpn: Bgpvpn | None = None,
 ) -> list[Plain]:
-    """Return the routes of the RIB that fit, at most `most`."""
-    return list(islice(_routes(node, family, route_target, prefix, source), most))
+    """Return the routes of the RIB that fit, at most `most`; of a VPN: those that it imports or exports."""
+    return list(islice(_routes(node, family, route_target, prefix, source, vpn), most))
 
 
 def _routes(
-    node: Node, family: str | None, route_target: str | None, prefix: str | None, source: str | None
+    node: Node,
+    family: str | None,
+    route_target: str | None,
+    prefix: str | None,
+    source: str | None,
+    vpn: Bgpvpn | None,
 ) -> Iterator[Plain]:
+    of_vpn = None if vpn is None else targets([vpn], "import") | targets([vpn], "export")
     wanted_family = None if family is None else Family.parse(family)
     wanted_target = None if route_target is None else RouteTarget.parse(route_target).wire
     for (its_family, its_source), table in node.rib.tables.items():
@@ -103,6 +112,8 @@ def _routes(
             continue
         for key, path in list(table.rows.items()):
             if wanted_target is not None and wanted_target not in path.attributes.route_targets:
+                continue
+            if of_vpn is not None and of_vpn.isdisjoint(path.attributes.route_targets):
                 continue
             text = key_text(its_family, key)
             if prefix is not None and prefix not in text.split():
