@@ -9,17 +9,18 @@ a PE is lost.  A route is in order when the group that it points at has the cont
 group that is.  So what a group shall be follows from what the routes that point at it want:
 
     all want one content            the group gets it; no route is written, however many they are
-    they want different contents    the group keeps what it has, if anybody wants that; the others move to their homes
+    they want different contents    the group keeps what it has, and those that want something else move to their
+                                    homes: no route may lead, even for a moment, where only another one wants to go
     nobody points at it             it goes
 
-The counts of who wants what (`_wants`) are the only state that is not a copy of the kernel; they can be made anew from
-the tables at any time (`recount`).
+The counts of who wants what (`_wants`) are the only state that is not a copy of the kernel or of the tables; they
+follow from where the routes point and what was noted of their wishes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from bgpvpn.dataplane.rows import NEXTHOP_BASE, Afi, Group, Leaf
 from bgpvpn.desired import Via
@@ -46,27 +47,28 @@ class Nexthops:
         self._wants: dict[int, dict[Via | None, int]] = {}  # group id -> Via wanted -> routes that point at the group
         self._afi: dict[int, Afi] = {}
         self._touched: dict[int, None] = {}
-        self._found: dict[int, Leaf | Group] = {}  # in the kernel, from before our time
+        self._found: Mapping[int, Leaf | Group] = {}  # in the kernel
+        self._frozen = True
         self._next = IDS.start
 
-    # What the kernel has
+    @property
+    def settled(self) -> bool:
+        """Whether `settle` and the taker of `dirty` have nothing to do."""
+        return not self._touched and not self.dirty
 
     def adopt(self, found: Mapping[int, Leaf | Group]) -> None:
-        """Take over what is in the kernel, so that what is right there stays."""
-        self._found = dict(found)
+        """Take over what is in the kernel, so that what is right there stays; `found` is kept, and followed."""
+        self._found = found
         for id_, row in found.items():
-            if isinstance(row, Leaf):
+            if isinstance(row, Leaf) and id_ not in self._leaves and id_ not in self.rows:
                 self._leaf_ids.setdefault(row, id_)
                 self._leaves[id_] = row
         self._next = max([self._next, *(id_ + 1 for id_ in found if id_ in IDS)])
-
-    def recount(self, pointing: Iterable[tuple[Afi, Mapping[bytes, int], Callable[[bytes], Via | None]]]) -> None:
-        """Count anew who wants what: for each table its routes in the kernel, and the Via that each wants."""
         self._touched.update(dict.fromkeys(self._wants))
-        self._wants = {}
-        for afi, routes, wanted in pointing:
-            for prefix, id_ in routes.items():
-                self.pointed(id_, afi, wanted(prefix))
+
+    def unfreeze(self) -> None:
+        """Let groups that are there change from now on."""
+        self._frozen = False
         self._touched.update(dict.fromkeys(self._wants))
 
     # What routes want
@@ -98,13 +100,17 @@ class Nexthops:
         wants[via] = wants.get(via, 0) + count
         self._touched[id_] = None
 
-    def left(self, id_: int, via: Via | None, count: int = 1) -> None:
-        """Note that routes that want `via` do not point at a group any more."""
+    def left(self, id_: int, via: Via | None) -> None:
+        """Note that a route that wants `via` does not point at a group any more."""
         wants = self._wants[id_]
-        wants[via] -= count
+        wants[via] -= 1
         if not wants[via]:
             del wants[via]
         self._touched[id_] = None
+
+    def used(self, id_: int) -> bool:
+        """Tell whether any route points at an object."""
+        return bool(self._wants.get(id_))
 
     def settle(self) -> None:
         """Work out what each group shall be that routes came to, left, or see with other eyes."""
@@ -113,27 +119,29 @@ class Nexthops:
             wants = self._wants.get(id_)
             if not wants:
                 self._wants.pop(id_, None)
-                self._set(id_, None)
+                if isinstance(self.rows.get(id_), Group):
+                    self._set(id_, None)
                 continue
-            afi = self._afi[id_]
-            asked: Counter[Content] = Counter()
-            for via, count in wants.items():
-                if via is not None:
-                    content = self.content(via, afi)
-                    asked[content] += count
-                    if self.leads(id_, content):
-                        self._homes.setdefault((via, afi), id_)
             present = self._content_of(id_)
-            if asked and present not in asked and None not in wants:
-                # Routes that nobody wants any more hold a group as it is until they are gone.
-                present = asked.most_common(1)[0][0]
-            if present is not None:
-                self._set(id_, present)
+            if present is None:
+                continue  # not a group of ours: somebody else had routes of ours point there
+            afi = self._afi[id_]
+            asked = {None if via is None else self.content(via, afi) for via in wants}
+            content = present if self._frozen or len(asked) > 1 else asked.pop() or present
+            self._set(id_, content)
+            if len(wants) == 1:
+                (via,) = wants
+                if (
+                    via is not None
+                    and content == self.content(via, afi)
+                    and self._homes.get((via, afi)) not in self.rows
+                ):
+                    self._homes[(via, afi)] = id_
 
-    def look_again(self) -> Iterator[tuple[int, Afi, Via]]:
+    def look_again(self) -> list[tuple[int, Afi, Via]]:
         """Work out anew where the Vias lead, because other next hops are usable now.
 
-        Yields (group id, family, Via) of routes that have to move to another group.
+        Returns (group id, family, Via) of routes that have to move to another group.
         """
         changed: set[tuple[Via, Afi]] = set()
         for (via, afi), before in list(self._contents.items()):
@@ -148,9 +156,7 @@ class Nexthops:
         ]
         self._touched.update((id_, None) for id_, _, _ in concerned)
         self.settle()
-        for id_, afi, via in concerned:
-            if not self.leads(id_, self.content(via, afi)):
-                yield id_, afi, via
+        return [each for each in concerned if not self.leads(each[0], self.content(each[2], each[1]))]
 
     # Where routes go
 
@@ -164,16 +170,16 @@ class Nexthops:
 
     def leads(self, id_: int, content: Content) -> bool:
         """Tell whether a group leads, or is about to lead, to these leaves."""
-        return self._content_of(id_) == content
+        return self.rows.get(id_) == Group(content)
 
     def home(self, via: Via, afi: Afi) -> int:
         """Return the group that new routes of a Via are to point at, made if there is none."""
         content = self.content(via, afi)
         id_ = self._homes.get((via, afi))
-        if id_ is None or not self.leads(id_, content):
+        if id_ is None or self._content_of(id_) != content or self._wants.get(id_, {}).keys() - {via, None}:
             id_ = self._homes[(via, afi)] = self._new_id()
-            self._afi[id_] = afi
-            self._set(id_, content)
+        self._set(id_, content)
+        self._touched[id_] = None  # it goes again if no route comes to it
         return id_
 
     def forget_unused(self) -> None:
@@ -181,15 +187,19 @@ class Nexthops:
         used = {(via, self._afi[id_]) for id_, wants in self._wants.items() for via in wants if via is not None}
         self._contents = {at: content for at, content in self._contents.items() if at in used}
         self._homes = {at: id_ for at, id_ in self._homes.items() if at in used}
-        self._afi = {id_: afi for id_, afi in self._afi.items() if id_ in self.rows or id_ in self._wants}
-        self._leaf_ids = {leaf: id_ for leaf, id_ in self._leaf_ids.items() if id_ in self.rows}
-        self._leaves = {id_: leaf for leaf, id_ in self._leaf_ids.items()}
+        self._afi = {id_: afi for id_, afi in self._afi.items() if id_ in self._wants}
+        kept = self.rows.keys() | {leaf for content in self._contents.values() for leaf in content}
+        self._leaf_ids = {leaf: id_ for leaf, id_ in self._leaf_ids.items() if id_ in kept}
+        self._leaves = {id_: leaf for id_, leaf in self._leaves.items() if id_ in kept}
 
     # Objects
 
     def _content_of(self, id_: int) -> Content | None:
+        """Return the leaves of a group that is wanted or there; None when it is neither, or has strange members."""
         row = self.rows.get(id_) or self._found.get(id_)
-        return row.members if isinstance(row, Group) else None
+        if isinstance(row, Group) and all(leaf in self._leaves for leaf in row.members):
+            return row.members
+        return None
 
     def _set(self, id_: int, content: Content | None) -> None:
         """Make a group lead to these leaves, or None: be gone."""
@@ -199,7 +209,6 @@ class Nexthops:
             return
         if content is None:
             self.rows.pop(id_, None)
-            self._found.pop(id_, None)
         else:
             self.rows[id_] = Group(content)
         self.dirty[id_] = None
@@ -224,8 +233,8 @@ class Nexthops:
 
     def _new_id(self) -> int:
         for _ in IDS:
-            id_ = self._next
-            self._next = id_ + 1 if id_ + 1 in IDS else IDS.start
+            id_ = self._next if self._next in IDS else IDS.start
+            self._next = id_ + 1
             if not any(id_ in ids for ids in (self.rows, self._found, self._wants, self._leaves)):
                 return id_
         raise OverflowError("all nexthop ids are in use")

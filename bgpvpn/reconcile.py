@@ -6,8 +6,8 @@
 
 - **The gate.** Until `open_gate`, what is missing is added, and what is there is neither changed nor removed: after a
   restart absence proves nothing (RFC 4724 section 4.1).  A restart with the same answer then writes nothing.
-- **Refused rows** are tried again with back-off, and hold up nobody else; those that wait for others' doing are tried
-  as soon as an interface came.
+- **Refused rows** are tried again with back-off, and hold up only what cannot do without them (`bgpvpn.plan`); those
+  that wait for others' doing are tried as soon as an interface came.
 - **Repair.** What others change is read again and put right, and every minute all is read again, a part at a time.
 - **Routes wait** until the node is settled, half a second at most, so that a change of many routes is seen as one:
   it can then be a change of one nexthop object (`bgpvpn.nexthops`).
@@ -27,8 +27,8 @@ from bgpvpn.dataplane.rows import (
     Actual,
     Afi,
     Dataplane,
-    Group,
     Key,
+    Kind,
     Leaf,
     Operation,
     Refusal,
@@ -37,15 +37,19 @@ from bgpvpn.dataplane.rows import (
 )
 from bgpvpn.desired import Desired, Labelled, Object, ObjectKey, Status, Tunnel, Via
 from bgpvpn.nexthops import Nexthops
-from bgpvpn.plan import ordered
+from bgpvpn.plan import Row, closing, ordered, ready
 from bgpvpn.refused import Refused
-from bgpvpn.wanted import KINDS, Row, Wanted
+from bgpvpn.wanted import KINDS, Wanted
 from speaker.table import Reader, Table
 
 ROUTES_WAIT_S = 0.5
 AUDIT_S = 60.0  # in which everything is read once more
-REPAIR_FIRST_S, REPAIR_LONGEST_S = 0.1, 10.0
-"""How long what others changed is left to them: longer and longer while they go on, so that nobody fights a war."""
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 10.0
+"""How long what others changed is left to them, and how long a dataplane that fails is left alone: longer and longer
+while they go on, so that nobody fights a war."""
+
+_Writes = dict[RouteTable, dict[int | None, list[tuple[Via | None, list[bytes]]]]]
+"""By table and group (None: to be removed): who wants it so, and the prefixes."""
 
 
 @attrs.define
@@ -56,15 +60,22 @@ class _RouteReaders:
     wanting: Reader[bytes, Via]
     writing: Reader[bytes, Via]
 
+    def noted(self, prefix: bytes) -> Via | None:
+        """Return what a route wants as far as the nexthops were told."""
+        unnoted = self.wanting.dirty
+        return unnoted[prefix] if prefix in unnoted else self.table.rows.get(prefix)
+
 
 class Reconciler:
     """Makes a dataplane hold what is desired; call `step` when something changed, and at `deadline`."""
 
-    def __init__(self, desired: Desired, dataplane: Dataplane) -> None:
+    def __init__(self, desired: Desired, dataplane: Dataplane, audit_s: float = AUDIT_S) -> None:
         self.desired = desired
         self.dataplane = dataplane
+        self.audit_s = audit_s
         self.status: Table[ObjectKey, Status] = Table()
         self.refused = Refused()
+        self.waiting: dict[Row, str] = {}  # rows that wait for other rows, with what for
         self.actual = Actual()
         self.synced = False
         self.repairs = 0  # rows that were put right after others changed them
@@ -76,70 +87,87 @@ class Reconciler:
         self._routes_since: float | None = None
         self._concerned: dict[ObjectKey, None] = {}  # objects whose status may be another
         self._reachable: set[bytes] = set()
-        self._look_again = False
-        self._waiting_routes: dict[int, list[tuple[RouteTable, list[bytes]]]] = {}  # group refused -> routes
+        self._ask_reachable = False
+        self._look_again = False  # other next hops may be usable
         self._observed = False
+        self._observe_at = 0.0
+        self._lost_delay_s = FIRST_DELAY_S
         self._scopes: set[Scope] = set()  # to be read again
         self._repair_at = 0.0
-        self._repair_delay_s = REPAIR_FIRST_S
-        self._repaired_at = -AUDIT_S
-        self._audit_at: float | None = None
+        self._repair_delay_s = FIRST_DELAY_S
+        self._repaired_at = 0.0
+        self._audit_at = 0.0
         self._audit_left: list[Scope] = []
 
     def step(self, now: float, most: int, settled: bool) -> int:
         """Do what there is to do, with at most about `most` routes; return how much it was, 0 when all is in order."""
         try:
             done = self._read(now)
-            if self.unknown_since is not None:
-                return done
+            if not self._observed:
+                return 0
             done += self._compile()
             for row in self.refused.take_due(now):
                 self._again(row)
             routes = self._routes_due(now, settled)
             if routes:
-                done += self._count()
+                self._count()
             if self._look_again:
                 self._look_again = False
                 self._move_all(self.nexthops.look_again())
             self.nexthops.settle()
-            writes = self._next_writes(most) if routes else {}
-            before, after, removals = ordered(self._operations())
-            self._apply(before, now)
-            done += self._write(writes, now)
+            writes, looked_at = self._next_writes(most) if routes else ({}, 0)
+            before, after, removals = ordered(self._operations(now))
+            ends = closing(before)
+            self._apply(before[:ends], now)
+            self._apply(before[ends:], now)
+            self._write(writes, now)
             self._apply(after, now)
             self._apply(removals, now)
-            done += len(before) + len(after) + len(removals)
+            done += looked_at + len(before) + len(after) + len(removals)
+            if not self._routes_dirty:
+                self._routes_since = None
+            self.unknown_since, self.unknown_reason = None, ""
+            self._lost_delay_s = FIRST_DELAY_S
         except OSError as error:
             self._lost(str(error), now)
             done = 0
         self._tell()
         return done
 
-    def deadline(self) -> float | None:
-        """Return when `step` is wanted next though nothing changed."""
-        if self.unknown_since is not None:
-            return self._repair_at
+    def deadline(self) -> float:
+        """Return when `step` is wanted next though nothing changed; in the past: at once."""
+        if not self._observed:
+            return self._observe_at
+        if self._busy:
+            return 0.0
         times = [self.refused.deadline(), self._audit_at]
         if self._scopes:
             times.append(self._repair_at)
         if self._routes_since is not None:
             times.append(self._routes_since + ROUTES_WAIT_S)
-        return min((at for at in times if at is not None), default=None)
+        return min(at for at in times if at is not None)
 
     def open_gate(self) -> None:
         """All sources have said all that they know: from now on what is not wanted goes."""
         if not self.synced:
             self.synced = True
+            self.nexthops.unfreeze()
             self._look_at_everything()
 
     @property
     def in_order(self) -> bool:
         """Whether everything wanted is there, apart from what was refused or waits for the gate."""
-        return not (
-            self.unknown_since is not None
-            or len(self.wanted)
-            or any(len(each.writing) for each in self._routes.values())
+        return (
+            self._observed
+            and self.unknown_since is None
+            and not self._busy
+            and not self._routes_dirty
         )
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a step has something to do at once."""
+        return bool(len(self.wanted)) or self._look_again or self._ask_reachable or not self.nexthops.settled
 
     def _look_at_everything(self) -> None:
         for kind in KINDS:
@@ -157,112 +185,120 @@ class Reconciler:
         if "links" in scopes:
             self.refused.wake(now)
         if "underlay" in scopes or "all" in scopes:
-            self._ask_reachable()
+            self._ask_reachable = True
         scopes = set(scopes) - {"links", "underlay"}
         if scopes and not self._scopes:
-            if now - self._repaired_at > REPAIR_LONGEST_S:
-                self._repair_delay_s = REPAIR_FIRST_S
+            if now - self._repaired_at > LONGEST_DELAY_S:
+                self._repair_delay_s = FIRST_DELAY_S
             self._repair_at = now + self._repair_delay_s
-            self._repair_delay_s = min(self._repair_delay_s * 2, REPAIR_LONGEST_S)
         self._scopes |= scopes
 
     def _read(self, now: float) -> int:
         """Read from the dataplane what is not known, or not known any more."""
-        scopes: Collection[Scope] = ()
         if not self._observed:
-            if self.unknown_since is None or now >= self._repair_at:
-                scopes = EVERYTHING
+            if now < self._observe_at:
+                return 0
+            scopes: Collection[Scope] = EVERYTHING
+            self._audit_at = self._next_audit(now)
         elif self._scopes and now >= self._repair_at:
-            scopes = EVERYTHING if "all" in self._scopes else self._scopes
-            self._repaired_at = now
-        elif self._audit_at is not None and now >= self._audit_at:
+            scopes = EVERYTHING if "all" in self._scopes else set(self._scopes)
+        elif now >= self._audit_at:
             if not self._audit_left:
                 self._audit_left = [*KINDS, *self.actual.routes]
+                self.nexthops.forget_unused()
             scopes = [self._audit_left.pop()]
-        if not scopes:
+            self._audit_at = self._next_audit(now)
+        else:
             return 0
-        try:
-            seen = self.dataplane.observe(scopes)
-        except OSError as error:
-            self._lost(str(error), now)
-            return 0
-        first = not self._observed
-        self._observed = True
-        self.unknown_since, self.unknown_reason = None, ""
-        self._scopes -= set(scopes) if "all" not in scopes else self._scopes
-        self._audit_at = now + AUDIT_S / (len(KINDS) + len(self.actual.routes) + 1)
+        seen = self.dataplane.observe(scopes)
+        first, self._observed = not self._observed, True
         if "all" in scopes:
+            self._scopes.clear()
             seen = Actual(
                 {kind: seen.rows.get(kind, {}) for kind in KINDS},
                 {at: seen.routes.get(at, {}) for at in {**self.actual.routes, **seen.routes}},
             )
-        self._take_over(seen, first)
+        self._scopes -= set(scopes)
+        repairs = self.repairs
+        lost = self._take_over(seen, first)
+        if first:
+            self._ask_reachable = True
+            self._look_at_everything()
+        elif "all" not in scopes:
+            self.disturbed(lost, now)
+        if self.repairs > repairs:
+            self._repaired_at = now
+            self._repair_delay_s = min(self._repair_delay_s * 2, LONGEST_DELAY_S)
         return 1
 
-    def _take_over(self, seen: Actual, first: bool) -> None:
-        """Make what was read the actual state, and what differs dirty."""
+    def _next_audit(self, now: float) -> float:
+        return now + self.audit_s / (len(KINDS) + len(self.actual.routes))
+
+    def _take_over(self, seen: Actual, first: bool) -> set[Scope]:
+        """Make what was read the actual state, and what differs dirty; return what has gone with it without a word."""
+        lost: set[Scope] = set()
         for kind, rows in seen.rows.items():
             held = self.actual.rows.get(kind, {})
-            wanted = self.wanted.rows[kind]
             for key in {**held, **rows}:
                 if held.get(key) != rows.get(key):
-                    self._again((kind, key))
-                    self.repairs += not first and rows.get(key) != wanted.get(key)
+                    self._changed(kind)
+                    self.wanted.dirty[(kind, key)] = None
+                    self.repairs += not first and rows.get(key) != self.wanted.rows[kind].get(key)
+                    if key not in rows and (kind == "link" or (kind == "nexthop" and self.nexthops.used(key))):
+                        lost.add("all")
             self.actual.rows[kind] = rows
             if kind == "nexthop":
                 self.nexthops.adopt(rows)
         for at, routes in seen.routes.items():
-            held_routes = self.actual.routes.get(at, {})
             readers = self._readers(at)
+            held_routes = self.actual.routes[at]
             if held_routes != routes:
                 differing = [p for p in {**held_routes, **routes} if held_routes.get(p) != routes.get(p)]
                 readers.writing.again(differing)
                 self.repairs += 0 if first else len(differing)
-            self.actual.routes[at] = routes
-        if seen.routes:
-            self.nexthops.recount(
-                (at[1], routes, self._counted(self._readers(at))) for at, routes in self.actual.routes.items()
-            )
-        if first:
-            self._ask_reachable()
-            self._look_at_everything()
+                self._follow(at, readers, differing, routes)
+        return lost
 
-    def _counted(self, readers: _RouteReaders) -> Callable[[bytes], Via | None]:
-        """Return what each route wants as far as it was noted."""
-        unnoted, rows = readers.wanting.dirty, readers.table.rows
-        return lambda prefix: unnoted[prefix] if prefix in unnoted else rows.get(prefix)
+    def _follow(
+        self, at: RouteTable, readers: _RouteReaders, differing: Iterable[bytes], routes: dict[bytes, int]
+    ) -> None:
+        """Take over where the routes of a table point."""
+        before = self.actual.routes[at]
+        for prefix in differing:
+            via = readers.noted(prefix)
+            if prefix in before:
+                self.nexthops.left(before[prefix], via)
+            if prefix in routes:
+                self.nexthops.pointed(routes[prefix], at[1], via)
+        self.actual.routes[at] = routes
 
     def _lost(self, reason: str, now: float) -> None:
         """What is there is not known any more."""
         self._observed = False
         if self.unknown_since is None:
             self.unknown_since = now
-            self._repair_delay_s = REPAIR_FIRST_S
         self.unknown_reason = reason
-        self._repair_at = now + self._repair_delay_s
-        self._repair_delay_s = min(self._repair_delay_s * 2, REPAIR_LONGEST_S)
-
-    def _ask_reachable(self) -> None:
-        """Ask which PEs there is a way to; nexthop groups follow."""
-        pes = [thing.remote for thing in self.desired.objects.rows.values() if isinstance(thing, Tunnel)]
-        reachable = self.dataplane.reachable(pe for pe in pes if any(pe))
-        if reachable != self._reachable:
-            self._reachable = reachable
-            self._look_again = True
+        self._observe_at = now + self._lost_delay_s
+        self._lost_delay_s = min(self._lost_delay_s * 2, LONGEST_DELAY_S)
 
     # Compiling
 
     def _compile(self) -> int:
-        """Turn what changed in the desired tables, routes apart, into wanted rows."""
+        """Turn what changed in the desired tables, routes apart, into wanted rows; ask which PEs can be reached."""
         due = len(self.wanted)
         compiled = self.wanted.step()
         self._concerned.update(compiled)
         if any(kind in ("tunnel", "vrf", "bridge") for kind, _ in compiled):
             self._look_again = True
-        pes = [bytes.fromhex(name) for kind, name in compiled if kind == "tunnel"]
-        pes = [pe for pe in pes if any(pe) and ("tunnel", pe.hex()) in self.desired.objects]
+        objects = self.desired.objects.rows
+        asked = objects if self._ask_reachable else compiled
+        pes = {thing.remote for key in asked if isinstance(thing := objects.get(key), Tunnel) and any(thing.remote)}
         if pes:
-            self._reachable |= self.dataplane.reachable(pes)
+            reachable = self.dataplane.reachable(pes)
+            if reachable != self._reachable & pes:
+                self._reachable = (self._reachable - pes) | reachable
+                self._look_again = True
+        self._ask_reachable = False
         return due
 
     def _lead(self, via: Via, afi: Afi) -> tuple[Leaf, ...]:
@@ -289,71 +325,89 @@ class Reconciler:
         else:
             self.wanted.dirty[row] = None
 
-    def _operations(self) -> list[Operation]:
+    def _operations(self, now: float) -> list[Operation]:
         """Return what is to be done to rows, and forget what is in order."""
         for id_ in self.nexthops.dirty:
             self.wanted.put("nexthop", id_, self.nexthops.rows.get(id_))
         self.nexthops.dirty.clear()
         operations: list[Operation] = []
         dirty, self.wanted.dirty = self.wanted.dirty, {}
-        for kind, key in dirty:
+        for row in dirty:
+            kind, key = row
             want = self.wanted.rows[kind].get(key)
             have = self.actual.rows.get(kind, {}).get(key)
+            self.waiting.pop(row, None)
             if want == have:
-                self.refused.clear((kind, key))
+                self._accepted(row, now)
             elif have is None or self.synced:
+                if kind == "nexthop" and want is not None and have is not None and type(want) is not type(have):
+                    self.waiting[row] = f"the other nexthop {key}"  # a group cannot become a leaf, nor the reverse
+                    want = None
                 operations.append((kind, key, want, have))
-            owner = self.wanted.owner.get((kind, key))
-            if owner is not None:
-                self._concerned[owner] = None
+            self._concern(row)
         return operations
 
     def _apply(self, operations: list[Operation], now: float) -> None:
-        if operations and operations[0][2] is None:
-            operations = self._without_used_leaves(operations)
+        operations, waiting = ready(operations, self.actual.rows)
+        self.waiting.update(waiting)
         if not operations:
             return
         refusals = self.dataplane.apply(operations)
+        gone: set[str] = set()
         for index, (kind, key, want, have) in enumerate(operations):
             refusal = refusals.get(index)
             if refusal is not None:
                 self._refuse((kind, key), refusal, now)
                 continue
-            self.refused.clear((kind, key))
+            self._accepted((kind, key), now)
+            self._changed(kind)
             rows = self.actual.rows.setdefault(kind, {})
-            if want is None:
-                rows.pop(key, None)
-            else:
+            if want is not None:
                 rows[key] = want
-                if kind == "link" and have is None:
-                    self.refused.wake(now)
-                    self._look_again = True
-                elif kind == "nexthop":
-                    for at, prefixes in self._waiting_routes.pop(key, ()):
-                        self._readers(at).writing.again(prefixes)
+            else:
+                rows.pop(key, None)
+                if kind == "link":
+                    gone.add(key)
+                elif kind == "nexthop" and self.nexthops.used(key):
+                    self.disturbed(list(self.actual.routes), now)
+            if kind == "link" and have is None:
+                self.refused.wake(now)
+            elif kind == "link" and want is not None:
+                self.disturbed(self.dataplane.disturbed(), now)  # replaced, perhaps, with all that stood on it
+        if gone:
+            self.disturbed(self._standing_on(gone), now)
+
+    def _changed(self, kind: Kind) -> None:
+        """Look again at the rows that may have waited for rows of this kind."""
+        if kind in ("link", "unreachable", "nexthop") and self.waiting:
+            self.wanted.dirty.update(dict.fromkeys(self.waiting))
+
+    def _accepted(self, row: Row, now: float) -> None:
+        if self.refused.clear(row) and row[0] in ("link", "nexthop"):
+            self.refused.wake(now)
+            self._look_again = True
 
     def _refuse(self, row: Row, refusal: Refusal, now: float) -> None:
-        self.refused.add(row, refusal, now)
-        if row[0] == "link":
+        if row[0] == "link" and row not in self.refused:
             self._look_again = True
+        self.refused.add(row, refusal, now)
+        self._concern(row)
+
+    def _concern(self, row: Row) -> None:
         owner = self.wanted.owner.get(row)
         if owner is not None:
             self._concerned[owner] = None
 
-    def _without_used_leaves(self, removals: list[Operation]) -> list[Operation]:
-        """Leave out leaves that a group still has: the kernel would take them out of it without a word."""
-        if not any(isinstance(have, Leaf) for _, _, _, have in removals):
-            return removals
-        gone = {key for kind, key, _, _ in removals if kind == "nexthop"}
-        used = {
-            leaf
-            for id_, row in self.actual.rows.get("nexthop", {}).items()
-            if isinstance(row, Group) and id_ not in gone
-            for leaf in row.members
+    def _standing_on(self, devices: set[str]) -> set[Scope]:
+        """Return the kinds that have rows on these devices, which the kernel took away with them."""
+        rows = self.actual.rows
+        on: dict[Kind, Callable[[Key], str | None]] = {
+            "link": lambda key: getattr(rows["link"][key], "master", None),
+            "attachment": lambda key: rows["attachment"][key].bridge,
+            "mpls": lambda key: rows["mpls"][key].device,
+            **dict.fromkeys(("address", "fdb", "flood", "neighbour"), lambda key: key[0]),
         }
-        kept = [each for each in removals if each[0] == "nexthop" and each[1] in used]
-        self.wanted.dirty.update(((kind, key), None) for kind, key, _, _ in kept)
-        return [each for each in removals if each not in kept]
+        return {kind for kind, device in on.items() if any(device(key) in devices for key in rows.get(kind, ()))}
 
     # Routes
 
@@ -365,50 +419,51 @@ class Reconciler:
             self.actual.routes.setdefault(at, {})
         return readers
 
+    @property
+    def _routes_dirty(self) -> bool:
+        return any(len(each.writing) or len(each.wanting) for each in self._routes.values())
+
     def _routes_due(self, now: float, settled: bool) -> bool:
         for at in self.desired.routes:
             self._readers(at)
-        if not any(len(each.writing) or len(each.wanting) for each in self._routes.values()):
+        if not self._routes_dirty:
             self._routes_since = None
             return False
         if self._routes_since is None:
             self._routes_since = now
         return settled or now - self._routes_since >= ROUTES_WAIT_S
 
-    def _count(self) -> int:
+    def _count(self) -> None:
         """Let the nexthop groups know who wants what now."""
-        done = 0
         for at, readers in self._routes.items():
             if len(readers.wanting):
-                changed = readers.wanting.take()
-                done += len(changed)
-                self.nexthops.note(at[1], changed, self.actual.routes[at], readers.table.rows)
-        return done
+                self.nexthops.note(at[1], readers.wanting.take(), self.actual.routes[at], readers.table.rows)
 
     def _move_all(self, moves: Iterable[tuple[int, Afi, Via]]) -> None:
         """Have the routes looked at that point at these groups and want these Vias."""
-        wanted = {(id_, afi, via) for id_, afi, via in moves}
+        wanted = set(moves)
         if not wanted:
             return
         ids = {id_ for id_, _, _ in wanted}
         for at, routes in self.actual.routes.items():
-            rows = self._readers(at).table.rows
-            self._readers(at).writing.again(
+            readers = self._readers(at)
+            readers.writing.again(
                 prefix
                 for prefix, id_ in routes.items()
-                if id_ in ids and (via := rows.get(prefix)) is not None and (id_, at[1], via) in wanted
+                if id_ in ids and (via := readers.noted(prefix)) is not None and (id_, at[1], via) in wanted
             )
 
-    def _next_writes(self, most: int) -> dict[RouteTable, dict[int | None, list[tuple[Via | None, list[bytes]]]]]:
-        """Return what to write, at most about `most` routes: table, group, and who wants it (hot)."""
-        writes: dict[RouteTable, dict[int | None, list[tuple[Via | None, list[bytes]]]]] = {}
+    def _next_writes(self, most: int) -> tuple[_Writes, int]:
+        """Return what to write, and at how many routes it looked for that, at most about `most` (hot)."""
+        writes: _Writes = {}
+        left = most
         for at, readers in self._routes.items():
-            if most <= 0:
+            if left <= 0:
                 break
             if not len(readers.writing):
                 continue
-            dirty = readers.writing.take(most)
-            most -= len(dirty)
+            dirty = readers.writing.take(left)
+            left -= len(dirty)
             wanted = readers.table.rows.get
             present = self.actual.routes[at].get
             right: dict[tuple[int, int], bool] = {}  # (group, Via) -> the group leads where the Via does
@@ -432,35 +487,34 @@ class Reconciler:
                     by_via[id(via)] = (via, [prefix])
                 else:
                     group[1].append(prefix)
+            if self.refused.trials:
+                todo = {prefix for _, prefixes in by_via.values() for prefix in prefixes}
+                for prefix in dirty.keys() - todo:
+                    self.refused.clear(("route", at, prefix))
             for via, prefixes in by_via.values():
                 target = None if via is None else self.nexthops.home(via, at[1])
                 writes.setdefault(at, {}).setdefault(target, []).append((via, prefixes))
-        return writes
+        return writes, most - left
 
-    def _write(
-        self, writes: dict[RouteTable, dict[int | None, list[tuple[Via | None, list[bytes]]]]], now: float
-    ) -> int:
+    def _write(self, writes: _Writes, now: float) -> None:
         """Write routes, and note where they point now."""
-        done = 0
         objects = self.actual.rows.get("nexthop", {})
         for at, by_target in writes.items():
             changes: dict[int | None, list[bytes]] = {}
-            for target, groups in list(by_target.items()):
+            refusals: dict[bytes, Refusal] = {}
+            for target, groups in by_target.items():
                 prefixes = groups[0][1] if len(groups) == 1 else [each for _, some in groups for each in some]
-                if target is not None and target not in objects:
-                    # The group was refused; its routes would be, too.
-                    self._waiting_routes.setdefault(target, []).append((at, prefixes))
-                    del by_target[target]
-                    continue
-                changes[target] = prefixes
-            if not changes:
-                continue
-            refusals = self.dataplane.write_routes(at, changes)
+                if target is None or objects.get(target) == self.nexthops.rows[target]:
+                    changes[target] = prefixes
+                else:
+                    trial = self.refused.trials.get(("nexthop", target))
+                    reason = trial.refusal.reason if trial is not None else "not there yet"
+                    refusals.update(dict.fromkeys(prefixes, Refusal(f"its nexthop {target}: {reason}", waits=True)))
+            if changes:
+                refusals.update(self.dataplane.write_routes(at, changes))
             for target, groups in by_target.items():
                 for via, prefixes in groups:
-                    done += len(prefixes)
                     self._written(at, target, via, prefixes, refusals, now)
-        return done
 
     def _written(
         self,
@@ -516,5 +570,7 @@ class Reconciler:
                 return Status("pending" if trial.refusal.waits else "failed", trial.refusal.reason)
             if have is not None and not self.synced:
                 return Status("active", "as it was left; it is changed when all peers have said what they know")
+            if (kind, key) in self.waiting:
+                return Status("pending", f"waits for {self.waiting[(kind, key)]}")
             return Status("pending", "about to be written")
         return Status("active")

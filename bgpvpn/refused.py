@@ -47,9 +47,9 @@ class Refused:
         self.total += 1
         self._set(row, Trial(refusal, delay_s, now + delay_s))
 
-    def clear(self, row: Hashable) -> None:
-        """Forget a row: it was taken, or is not wanted any more."""
-        self.trials.pop(row, None)
+    def clear(self, row: Hashable) -> bool:
+        """Forget a row, as it was taken or is not wanted any more; True if it had been refused."""
+        return self.trials.pop(row, None) is not None
 
     def wake(self, now: float) -> None:
         """Let the rows that wait for others' doing be tried at once."""

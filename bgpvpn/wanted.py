@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from bgpvpn.dataplane.linux import bridge_device, dependency, rows_of, vxlan_device
 from bgpvpn.dataplane.rows import Key, Kind, Value
 from bgpvpn.desired import Bridge, Desired, Object, ObjectKey
+from bgpvpn.plan import Row
 
 KINDS: tuple[Kind, ...] = (
     "link",
@@ -25,8 +26,6 @@ KINDS: tuple[Kind, ...] = (
     "flood",
     "neighbour",
 )
-
-Row = tuple[Kind, Key]
 
 
 class Wanted:
@@ -42,9 +41,9 @@ class Wanted:
         self._macs = desired.macs.reader()
         self._floods = desired.floods.reader()
         self._neighbours = desired.neighbours.reader()
-        self._dependents: dict[ObjectKey, dict[ObjectKey, None]] = {}
-        self._neighbour_rows: dict[tuple[str, bytes], Row] = {}
-        self._homeless: dict[str, dict[bytes, None]] = {}  # bridge that is not there -> addresses of its neighbours
+        self._needs: dict[ObjectKey, ObjectKey] = {}
+        self._dependents: dict[ObjectKey, dict[ObjectKey, None]] = {}  # the reverse of `_needs`
+        self._neighbour_rows: dict[str, dict[bytes, Row | None]] = {}  # by bridge and address; None: no bridge yet
 
     def __len__(self) -> int:
         readers = len(self._objects) + len(self._macs) + len(self._floods) + len(self._neighbours)
@@ -79,6 +78,7 @@ class Wanted:
     def _compile(self, key: ObjectKey, compiled: dict[ObjectKey, None]) -> None:
         thing = self.desired.objects.get(key)
         compiled[key] = None
+        self._note_need(key, None if thing is None else dependency(thing))
         rows = {} if thing is None else {(kind, row): value for kind, row, value in self._rows(thing)}
         for row in self._rows_of.pop(key, ()):
             if row not in rows and self.owner.get(row) == key:
@@ -91,28 +91,38 @@ class Wanted:
             self._rows_of[key] = tuple(rows)
         for dependent in list(self._dependents.get(key, ())):
             self._compile(dependent, compiled)
-        if thing is None:
-            self._dependents.pop(key, None)
-        for address in self._homeless.pop(key[1], ()) if key[0] == "bridge" else ():
-            self._compile_neighbour(key[1], address)
+        if key[0] == "bridge":
+            for address in list(self._neighbour_rows.get(key[1], ())):
+                self._compile_neighbour(key[1], address)
+
+    def _note_need(self, key: ObjectKey, needed: ObjectKey | None) -> None:
+        before = self._needs.pop(key, None)
+        if before is not None and before != needed:
+            self._dependents[before].pop(key)
+        if needed is not None:
+            self._needs[key] = needed
+            self._dependents.setdefault(needed, {})[key] = None
 
     def _rows(self, thing: Object) -> Iterable[tuple[Kind, Key, Value]]:
         needed = dependency(thing)
-        if needed is not None:
-            self._dependents.setdefault(needed, {})[thing.key] = None
-            if needed not in self.desired.objects:
-                return ()
+        if needed is not None and needed not in self._rows_of:
+            return ()
         return rows_of(thing, self.desired.objects.rows)
 
     def _compile_neighbour(self, bridge: str, address: bytes) -> None:
         mac = self.desired.neighbours.get((bridge, address))
-        thing = self.desired.objects.get(("bridge", bridge))
-        old = self._neighbour_rows.pop((bridge, address), None)
+        owner: ObjectKey = ("bridge", bridge)
+        thing = self.desired.objects.get(owner)
+        rows = self._neighbour_rows.setdefault(bridge, {})
+        old = rows.pop(address, None)
         row: Row | None = None
-        if mac is not None and isinstance(thing, Bridge):
-            row = self._neighbour_rows[(bridge, address)] = ("neighbour", (bridge_device(thing.number), address))
+        if mac is not None:
+            if isinstance(thing, Bridge) and owner in self._rows_of:
+                row = ("neighbour", (bridge_device(thing.number), address))
+            rows[address] = row
+        if row is not None:
+            self.owner[row] = owner
             self.put(*row, mac)
-        elif mac is not None:
-            self._homeless.setdefault(bridge, {})[address] = None
-        if old is not None and old != row:
+        if old is not None and old != row and self.owner.get(old) == owner:
+            del self.owner[old]
             self.put(*old, None)
