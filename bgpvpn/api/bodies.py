@@ -234,7 +234,7 @@ def decode(octets: bytes, struct: type[Body]) -> Body:
             message = message.partition(" - at")[0]
             value = SHOWN_SECRET if where == "password" else _value_at(octets, where)
         raise BodyError(where, value, f"{where}: {message}" if where else message) from error
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise BodyError("", None, f"the body is not JSON: {error}") from error
 
 

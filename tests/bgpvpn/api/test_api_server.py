@@ -90,7 +90,7 @@ async def test_what_is_not_a_socket_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("nowhere")
     for name in ("file", "folder", "link"):
-        server = server_at(tmp_path / name)
+        server = server_at(tmp_path / name, tcp=("127.0.0.1", 0))
         with pytest.raises(OSError, match=rf"the API cannot listen on .*{name}: there is something that is not"):
             await server.start()
         await server.stop()
