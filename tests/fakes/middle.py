@@ -148,8 +148,10 @@ class Middle:
 
     def settle(self, most: int = 2000) -> None:
         """Step until nothing is to be done; objects are made meanwhile, but for those that are `down`."""
-        while self.node.step(self.now, self.wall, most) or self._make_objects():
-            pass
+        for _ in range(10_000):
+            if not (self.node.step(self.now, self.wall, most) or self._make_objects()):
+                return
+        raise AssertionError("the node never comes to rest")
 
     def _make_objects(self) -> int:
         """Be the reconciler; return how many statuses changed."""
