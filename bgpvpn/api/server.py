@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import stat
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bgpvpn.api.app import Api
 CONNECTIONS = 256
 HEAD_OCTETS = 64 * 1024
 IDLE_S = 30
+LINGER_S = 1.0
 STOP_S = 1.0
 
 
@@ -34,7 +36,8 @@ class _Connection(H11Protocol):
     uvicorn counts only from an answer to the next octet, so that a silent client and one that dribbles would stay.
     """
 
-    _idle: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -42,10 +45,14 @@ class _Connection(H11Protocol):
         if len(self.connections) > CONNECTIONS:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{CONNECTIONS} clients are there already")
 
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._idle is not None:
-            self._idle.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def on_response_complete(self) -> None:
         self._wait()
@@ -55,21 +62,30 @@ class _Connection(H11Protocol):
         self._refuse(HTTPStatus.BAD_REQUEST, f"this is not HTTP/1.1, or its head is above {HEAD_OCTETS} octets")
 
     def _wait(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = self.loop.call_later(self.timeout_keep_alive, self._give_up)
+        self._call_later(self.timeout_keep_alive, self._give_up)
+
+    def _call_later(self, seconds: float, what: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, what)
 
     def _give_up(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Answer before there is a request that a handler could answer."""
+        """Answer before there is a request that a handler could answer.
+
+        What the client still says is read and dropped for a moment: a connection that is closed with unread input is
+        reset, and the client may never see the answer.
+        """
         response = refusal(status, "", None, message)
         head = h11.Response(status_code=status, headers=[*response.raw_headers, (b"connection", b"close")])
         for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        self.transport.write_eof()
+        self._refused = True
+        self._call_later(LINGER_S, self.transport.abort)
 
 
 class ApiServer:

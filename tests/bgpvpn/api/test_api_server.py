@@ -144,12 +144,14 @@ async def test_on_tcp_only_names_of_this_host_are_answered(tmp_path: Path, addre
 
 @in_loop
 async def test_what_is_not_http_or_has_a_head_without_end_is_refused(tmp_path: Path) -> None:
+    begun = b"POST /v1/networks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     async with listening(FakeNode(), tmp_path) as path:
         for octets in (
             b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
             b"GET /v1/status HTTP/1.1\r\n\r\n",  # without Host
             b"GET / HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * 100_000,
             b"GET /" + b"x" * 100_000,
+            begun + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
         ):
             async with connected(path) as (reader, writer):
                 writer.write(octets)
@@ -181,7 +183,8 @@ async def test_clients_are_bounded_and_one_that_leaves_makes_room(tmp_path: Path
         async with connected(path):
             for _ in range(CONNECTIONS - 1):
                 await stack.enter_async_context(connected(path))
-            async with connected(path) as (reader, _):
+            async with connected(path) as (reader, writer):
+                writer.write(b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n")
                 assert error_in(await reader.read()) == (503, "256 clients are there already")
 
         async def there_is_room() -> bool:
