@@ -1,0 +1,212 @@
+"""The embedded speaker: neighbours between real sessions and the tables, and when all of them have said all."""
+
+from __future__ import annotations
+
+import inspect
+
+from speaker.adj_rib_in import Own
+from speaker.adj_rib_out import MEMBERSHIP_WAIT_S
+from speaker.decision import LOCAL
+from speaker.engine import Engine, Neighbour
+from speaker.peer import Close, Peer, Routes, Send
+from speaker.rib import Interest, Rib
+from speaker.session import Settings
+from speaker.values import Family
+from speaker.wire.attribute import Interner
+from speaker.wire.capability import GracefulRestart
+from speaker.wire.update import Update
+from tests.fakes.messages import message, write
+from tests.speaker.routes import Listener, announced, block, extra, member_key, on_the_wire, session, target, vpn_key
+
+VPNV4, EVPN, RTC = Family.VPNV4, Family.EVPN, Family.RTC
+A, B = (vpn_key(f"10.0.{n}.0/24") for n in range(2))
+TAG = bytes.fromhex("03 0000fc0000000001 00000000 20 c0000209")
+OWN_ID = bytes((192, 0, 2, 1))
+GRACEFUL = GracefulRestart(False, 90, {VPNV4: True, EVPN: True})
+
+
+class Vpn:
+    families = frozenset({VPNV4, EVPN})
+
+
+class Speaker:
+    """An engine whose node imports target 1."""
+
+    def __init__(self) -> None:
+        self.rib = Rib()
+        self.interest = Interest()
+        self.interner = Interner()
+        self.vpn = Vpn()
+        self.interest.set(self.vpn, frozenset({target(1)}))
+        own = Own(OWN_ID, frozenset({64512}), frozenset({OWN_ID}))
+        self.engine = Engine(self.rib, self.interest, own, self.interner)
+
+    def held(self, name: str, family: Family = VPNV4) -> set[bytes]:
+        return set(self.rib.table(family, name).rows)
+
+    def say(self, family: Family, key: bytes, *targets: int) -> None:
+        self.rib.table(family, LOCAL).put(key, block(*targets).path(extra(family)))
+
+
+def test_a_neighbour_is_what_a_peer_takes_for_its_routes() -> None:
+    speaker = Speaker()
+    routes: Routes = speaker.engine.add("p")  # for the type checker
+    for name, wanted in inspect.getmembers(Routes, inspect.isfunction):
+        if not name.startswith("_"):
+            assert inspect.signature(getattr(Neighbour, name)) == inspect.signature(wanted), name
+    assert routes.output(100) == b""
+
+
+def test_routes_go_both_ways_through_a_real_session_and_a_family_that_cannot_be_read_goes_alone() -> None:
+    speaker = Speaker()
+    neighbour = speaker.engine.add("p")
+    speaker.engine.release()
+    settings = Settings(
+        local_as=64512, remote_as=64512, router_id=OWN_ID, families=(VPNV4, EVPN), hold_time_s=90, passive=True
+    )
+    peer = Peer("p", settings, neighbour, speaker.interner, lambda: 0.0)
+    peer.start(0.0)
+    peer.accept(1, "192.0.2.9", 0.0)
+    peer.received(1, write("OPEN as=64512 hold=90 id=192.0.2.9 families=vpnv4,evpn refresh as4=64512"), 0.0)
+    peer.received(1, write("KEEPALIVE"), 0.0)
+    assert neighbour.up_since == 0.0
+    far = Listener(session(VPNV4, EVPN))
+    speaker.say(VPNV4, A, 7)
+    far.hear(peer.output(1, 1 << 16))
+    assert far.held.keys() == {(VPNV4, A)}
+    assert far.ended == [VPNV4, EVPN]
+
+    for family, key in ((VPNV4, A), (VPNV4, B), (EVPN, TAG)):
+        peer.received(1, message(2, on_the_wire(family, block(1), key)), 1.0)
+    peer.received(1, write("END-OF-RIB evpn"), 1.0)
+    assert (speaker.held("p"), speaker.held("p", EVPN)) == ({A, B}, {TAG})
+    assert not neighbour.synced
+    broken = on_the_wire(VPNV4, block(1), A).replace(bytes.fromhex("70000641"), bytes.fromhex("ff000641"))
+    actions = peer.received(1, message(2, broken), 2.0)
+    assert not [action for action in actions if isinstance(action, (Send, Close))]
+    assert (speaker.held("p"), speaker.held("p", EVPN)) == (set(), {TAG})
+    assert neighbour.synced, "no more End-of-RIB will come of the disabled family"
+    peer.received(1, message(2, on_the_wire(VPNV4, block(1), A)), 3.0)
+    assert speaker.held("p") == set()
+
+    peer.received(1, write("ROUTE-REFRESH vpnv4"), 4.0)
+    far.held.clear()
+    far.hear(peer.output(1, 1 << 16))
+    assert far.held.keys() == {(VPNV4, A)}
+    peer.lost(1, "reset by peer", 5.0)
+    assert (speaker.held("p", EVPN), neighbour.up_since) == (set(), None)
+
+
+def test_a_peer_has_said_all_when_it_is_up_and_every_family_of_destinations_ended() -> None:
+    speaker = Speaker()
+    engine = speaker.engine
+    p, q = engine.add("p"), engine.add("q")
+    assert not engine.synced(["p"])
+    assert engine.synced([])
+    assert not engine.synced(["unknown"])
+    for neighbour in (p, q):
+        neighbour.up(session(VPNV4, EVPN, RTC, graceful=GRACEFUL), 0.0)
+        neighbour.update(Update(end_of_rib=VPNV4), 0.0)
+    assert not engine.synced(["p"])
+    p.update(Update(end_of_rib=EVPN), 0.0)
+    assert engine.synced(["p"]), "memberships tell of no destinations"
+    assert not engine.synced(["p", "q"])
+    q.update(Update(end_of_rib=EVPN), 0.0)
+    assert engine.synced(["p", "q"])
+    p.down(session(VPNV4, EVPN, RTC, graceful=GRACEFUL), True, 1.0)
+    assert not engine.synced(["p", "q"])
+    p.up(session(VPNV4, EVPN, RTC, graceful=GRACEFUL), 2.0)
+    assert not p.synced, "what it said in another session does not count"
+
+
+def test_a_lost_peer_is_remembered_until_its_restart_time_is_over() -> None:
+    speaker = Speaker()
+    engine, neighbour = speaker.engine, speaker.engine.add("p")
+    agreed = session(VPNV4, EVPN, graceful=GRACEFUL)
+    neighbour.up(agreed, 0.0)
+    neighbour.update(announced(VPNV4, block(1), A), 0.0)
+    assert engine.deadline() is None
+    neighbour.down(agreed, True, 10.0)
+    assert (engine.deadline(), speaker.held("p")) == (100.0, {A})
+    engine.tick(99.0)
+    assert speaker.held("p") == {A}
+    engine.tick(100.0)
+    assert (engine.deadline(), speaker.held("p")) == (None, set())
+
+
+def test_End_of_RIB_waits_for_the_node_and_for_the_memberships_of_each_peer() -> None:
+    speaker = Speaker()
+    engine = speaker.engine
+    agreed = session(VPNV4, RTC)
+    early, silent = engine.add("early"), engine.add("silent")
+    listeners = {neighbour.name: Listener(agreed) for neighbour in (early, silent)}
+    for neighbour in (early, silent):
+        neighbour.up(agreed, 0.0)
+
+    def ended() -> dict[str, list[Family]]:
+        for neighbour in (early, silent):
+            listeners[neighbour.name].hear(neighbour.output(1 << 16))
+        return {name: listener.ended for name, listener in listeners.items()}
+
+    assert ended() == {"early": [], "silent": []}
+    engine.release()
+    assert ended() == {"early": [RTC], "silent": [RTC]}
+    assert engine.deadline() == MEMBERSHIP_WAIT_S
+    early.update(Update(end_of_rib=RTC), 1.0)
+    assert ended() == {"early": [RTC, VPNV4], "silent": [RTC]}
+    engine.tick(MEMBERSHIP_WAIT_S)
+    assert ended() == {"early": [RTC, VPNV4], "silent": [RTC, VPNV4]}
+    assert engine.deadline() is None, "nothing is waited for twice"
+    late = engine.add("late")
+    late.up(session(VPNV4), 100.0)
+    listeners["late"] = Listener(session(VPNV4))
+    listeners["late"].hear(late.output(1 << 16))
+    assert listeners["late"].ended == [VPNV4]
+
+
+def test_memberships_decide_what_a_peer_gets_until_they_cannot_be_read() -> None:
+    speaker = Speaker()
+    agreed = session(VPNV4, RTC)
+    neighbour, far = speaker.engine.add("p"), Listener(agreed)
+    speaker.say(VPNV4, A, 1)
+    speaker.say(VPNV4, B, 2)
+    neighbour.up(agreed, 0.0)
+    neighbour.update(announced(RTC, block(), member_key(2)), 0.0)
+    far.hear(neighbour.output(1 << 16))
+    assert far.held.keys() == {(VPNV4, B)}
+    neighbour.disable(RTC, 1.0)
+    far.hear(neighbour.output(1 << 16))
+    assert far.held.keys() == {(VPNV4, A), (VPNV4, B)}
+    assert speaker.held("p", RTC) == set()
+
+
+def test_a_change_of_what_is_imported_asks_for_the_new_and_drops_the_old() -> None:
+    speaker = Speaker()
+    engine, agreed = speaker.engine, session(VPNV4, EVPN)
+    neighbour, far = engine.add("p"), Listener(agreed)
+    neighbour.up(agreed, 0.0)
+    neighbour.update(announced(VPNV4, block(1), A), 0.0)
+    neighbour.update(announced(VPNV4, block(2), B), 0.0)
+    speaker.interest.set(speaker.vpn, frozenset({target(2)}))
+    engine.targets_changed(grown=True, shrunk=False)
+    assert speaker.held("p") == {A}
+    engine.targets_changed(grown=False, shrunk=True)
+    assert speaker.held("p") == set()
+    far.hear(neighbour.output(1 << 16))
+    assert far.requested == [VPNV4, EVPN]
+    neighbour.update(announced(VPNV4, block(2), B), 0.0)
+    assert speaker.held("p") == {B}
+
+
+def test_a_peer_that_is_removed_leaves_nothing() -> None:
+    speaker = Speaker()
+    engine, agreed = speaker.engine, session(VPNV4, graceful=GRACEFUL)
+    neighbour = engine.add("p")
+    neighbour.up(agreed, 0.0)
+    neighbour.update(announced(VPNV4, block(1), A), 0.0)
+    speaker.say(VPNV4, B, 1)
+    engine.remove("p")
+    engine.remove("p")
+    assert speaker.held("p") == set()
+    assert speaker.rib.table(VPNV4, LOCAL).readers == []
+    assert (engine.neighbours, engine.deadline()) == ({}, None)
