@@ -1,42 +1,32 @@
 """The looking glass: functions from tables to plain values, for the API and for people.
 
-Everything that a peer chose freely is escaped and bounded here, once, so that nobody who shows it need
-think of it.
+A peer's routes are numbers and addresses, put into words here; of octets without a meaning the hex digits are shown.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from bgpvpn.desired import InVrf, Labelled, NextHop, OnBridge, Via
-from bgpvpn.instance import targets
+from bgpvpn.instance import Instance, targets
 from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, Ipvpn
 from bgpvpn.node import Node
-from bgpvpn.objects import Bgpvpn
+from bgpvpn.objects import Bgpvpn, Port
+from bgpvpn.segment import Endpoint, Segment
 from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
-from speaker.decision import LOCAL, tiers
+from speaker.decision import LOCAL, Candidate, local_pref, tiers
 from speaker.path import Path
-from speaker.values import Family, RouteTarget, key_text, prefix_bytes
+from speaker.values import Family, Mac, RouteTarget, address_text, key_text, prefix_bytes, prefix_text
 from speaker.wire.community import community_text
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Plain = dict[str, Any]
 
 ORIGINS = ("igp", "egp", "incomplete")
-
-
-def safe_text(text: str, most: int = 128) -> str:
-    """Return text from a peer without control characters, at most so long."""
-    cut = text if len(text) <= most else text[:most] + "..."
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in cut)
-
-
-def address_text(octets: bytes) -> str:
-    """Return an address as people write it."""
-    return str(ipaddress.ip_address(octets)) if len(octets) in (4, 16) else octets.hex()
 
 
 def hop_text(hop: NextHop) -> str:
@@ -55,7 +45,7 @@ def path_plain(path: Path, family: Family) -> Plain:
     attributes = path.attributes
     plain: Plain = {
         "next_hop": address_text(attributes.next_hop) if attributes.next_hop else "",
-        "origin": ORIGINS[attributes.origin] if attributes.origin < 3 else str(attributes.origin),
+        "origin": _origin(attributes.origin),
         "as_path": [number for _, numbers in attributes.as_path for number in numbers],
         "local_pref": attributes.local_pref,
         "med": attributes.med,
@@ -73,6 +63,10 @@ def path_plain(path: Path, family: Family) -> Plain:
     if family is Family.EVPN and len(path.extra) >= 13:
         plain["vni"] = int.from_bytes(path.extra[10:13], "big")
     return plain
+
+
+def _origin(origin: int) -> str:
+    return ORIGINS[origin] if origin < 3 else str(origin)
 
 
 def source_text(node: Node, source: str) -> str:
@@ -122,9 +116,14 @@ def _routes(
                 "family": its_family.text,
                 "nlri": text,
                 "source": source_text(node, its_source),
-                "imported_by": [instance.name for instance in node.interest.of(path.attributes)],  # type: ignore[attr-defined]
+                "imported_by": [each.name for each in _importers(node, its_family, path)],
                 **path_plain(path, its_family),
             }
+
+
+def _importers(node: Node, family: Family, path: Path) -> list[Instance]:
+    importers: tuple[Instance, ...] = node.interest.of(path.attributes)  # type: ignore[assignment]
+    return [instance for instance in importers if family in instance.families]
 
 
 def instances(node: Node) -> list[Plain]:
@@ -139,6 +138,8 @@ def instances(node: Node) -> list[Plain]:
             "ports": [port for port, endpoint in node.segments.endpoints.rows.items() if endpoint.segment == name],
             "status": _status(node, ("bridge", name)),
         }
+        if name in node.instances.failed:
+            plain["status"] = {"state": "failed", "reason": node.instances.failed[name]}
         if vrf is not None:
             wanted = node.desired.objects.get(("vrf", name))
             plain["vrf"] = {
@@ -172,16 +173,21 @@ def _status(node: Node, key: tuple[str, str]) -> Plain:
 
 
 def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: Mapping[str, AdjRibOut]) -> Plain:
-    """Walk the tables for a prefix or address: what was heard, what was chosen and why, what the kernel is to hold."""
+    """Walk the tables for a prefix or address: what was heard, what was chosen and why, what the kernel is to hold.
+
+    ValueError if the text is neither.
+    """
     network = ipaddress.ip_network(text, strict=False)
     prefix = prefix_bytes(str(network))
     family = FAMILY_OF[network.version]
     answer: Plain = {"prefix": str(network), "instances": [], "refused": [], "not_imported": [], "own": []}
+    covering = []
     for name, vrf in node.instances.vrfs.items():
         walked = _walk(node, vrf, family, prefix)
         if walked is not None:
-            segment = node.segments.segments.get(name)
-            answer["instances"].append({"name": segment.title if segment else name, **walked})
+            answer["instances"].append({"name": _title(node, name), **walked})
+        elif (words := _covering(node, vrf, family, network)) is not None:
+            covering.append({"name": _title(node, name), "candidates": [], "table": vrf.table, "wanted": words})
     for source, adj_rib_in in heard.items():
         for (its_family, key), reason in adj_rib_in.refused.items():
             if its_family is family and key[8:] == prefix:
@@ -190,7 +196,7 @@ def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: M
                 )
     for source, table in node.rib.sources(family):
         for key, path in table.rows.items():
-            if key[8:] == prefix and source != LOCAL and not node.interest.of(path.attributes):
+            if key[8:] == prefix and source != LOCAL and not _importers(node, family, path):
                 answer["not_imported"].append(
                     {
                         "nlri": key_text(family, key),
@@ -204,23 +210,49 @@ def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: M
         for its_family, key in node.originated.rows
         if its_family is family and key[8:] == prefix
     ]
-    if not any(answer[part] for part in ("instances", "refused", "not_imported", "own")):
-        covering = _covering(node, family, network)
-        answer["verdict"] = f"nobody told this node about {network}" + (
-            f"; {covering} covers it" if covering else "; a route that no VPN of this node imports is not kept"
-        )
+    said = list(_bridged(node, network.network_address.packed)) if network.prefixlen == network.max_prefixlen else []
+    if not said and not any(answer[part] for part in ("instances", "refused", "not_imported", "own")):
+        unkept = "" if covering else "; a route that no VPN of this node imports is not kept"
+        said = [f"nobody told this node about {network}{unkept}"]
+    if said:
+        answer["verdict"] = "; ".join(said)
+    answer["instances"] += covering
     return answer
 
 
-def _covering(node: Node, family: Family, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
-    """Return the longest known prefix that covers a network, in words."""
-    for length in range(network.prefixlen - 1, -1, -1):
+def _title(node: Node, name: str) -> str:
+    segment = node.segments.segments.get(name)
+    return name if segment is None else segment.title
+
+
+def _bridged(node: Node, address: bytes) -> Iterator[str]:
+    """Say where an address is in the l2 VPNs."""
+    for name, evi in node.instances.evis.items():
+        mac = node.desired.neighbours.get((name, address))
+        if mac is not None:
+            vtep, _ = node.desired.macs.get((evi.vni, mac)) or (b"", 0)
+            where = f"behind VTEP {address_text(vtep)}" if vtep else "on this node"
+            yield f"in the l2 VPN of {_title(node, name)} it is MAC {Mac(mac)} {where}"
+
+
+def _covering(node: Node, vrf: Ipvpn, family: Family, network: Network) -> str | None:
+    """Say which longest prefix of a VRF covers a network, and where it leads; None if none does."""
+    segment = node.segments.segments.get(vrf.name)
+    lengths = {
+        gateway.prefix_length
+        for gateway in (segment.gateways if segment is not None else ())
+        if len(gateway.address) * 8 == network.max_prefixlen
+        and network.subnet_of(ipaddress.ip_network((gateway.address, gateway.prefix_length), strict=False))  # type: ignore[arg-type]
+    }
+    for length in range(network.prefixlen, -1, -1):
         wider = network.supernet(new_prefix=length)
-        prefix = prefix_bytes(str(wider))
-        for vrf in node.instances.vrfs.values():
-            if prefix in vrf.routes[family]:
-                return f"{wider} in {vrf.name}"
-    return ""
+        via = vrf.routes[family].get(prefix_bytes(str(wider)))
+        if via is not None:
+            leading = ", else to ".join(" and ".join(map(hop_text, tier)) for tier in via.tiers)
+            return f"{wider} covers it: to {leading}"
+        if length in lengths:
+            return f"{wider} covers it, the segment's own subnet"
+    return None
 
 
 def _walk(node: Node, vrf: Ipvpn, family: Family, prefix: bytes) -> Plain | None:
@@ -230,19 +262,13 @@ def _walk(node: Node, vrf: Ipvpn, family: Family, prefix: bytes) -> Plain | None
     via = vrf.routes[family].get(prefix)
     if not candidates and via is None:
         return None
-    ranks = {
-        candidate: rank
-        for rank, tier in enumerate(tiers([c for c in candidates if not vrf.refusal(c.path)]))
-        for candidate in tier
-    }
+    found = tiers([c for c in candidates if not vrf.refusal(c.path)])
     plain: Plain = {
         "candidates": [
             {
                 "nlri": key_text(family, candidate.key),
                 "source": source_text(node, candidate.source),
-                "verdict": {0: "best", 1: "backup"}.get(
-                    ranks.get(candidate, -1), vrf.refusal(candidate.path) or "worse than best and backup"
-                ),
+                "verdict": _verdict(candidate, found, vrf.refusal(candidate.path)),
                 **path_plain(candidate.path, family),
             }
             for candidate in candidates
@@ -250,9 +276,35 @@ def _walk(node: Node, vrf: Ipvpn, family: Family, prefix: bytes) -> Plain | None
         "table": vrf.table,
         "wanted": _via_plain(via),
     }
-    if via is None and any(path in node.vias.own for path in (c.path for c in candidates)):
+    if via is None and any(node.vias.own.get(candidate.path) == vrf.name for candidate in candidates):
         plain["wanted"] = "the segment's own subnet leads there"
     return plain
+
+
+def _verdict(candidate: Candidate, found: Sequence[Sequence[Candidate]], refusal: str) -> str:
+    """Say what became of a candidate, and why."""
+    if refusal:
+        return f"refused ({refusal})"
+    if candidate in found[0]:
+        return "best"
+    rank = "backup" if candidate in found[1] else "worse than best and backup"
+    return f"{rank} ({worse(candidate, found[0][0])})"
+
+
+def worse(candidate: Candidate, than: Candidate) -> str:
+    """Say by which step of the decision a candidate lost to another (see `speaker.decision`)."""
+    mine, others = candidate.path.attributes, than.path.attributes
+    if local_pref(candidate.path) != local_pref(than.path):
+        return f"LOCAL_PREF {local_pref(candidate.path)} is below {local_pref(than.path)}"
+    if (candidate.source == LOCAL) != (than.source == LOCAL):
+        return "our own routes come before received ones"
+    if mine.as_path_length() != others.as_path_length():
+        return f"AS_PATH of {mine.as_path_length()} is longer than {others.as_path_length()}"
+    if mine.origin != others.origin:
+        return f"ORIGIN {_origin(mine.origin)} comes after {_origin(others.origin)}"
+    if candidate.external != than.external:
+        return "routes by eBGP come before those by iBGP"
+    return f"MED {mine.med or 0} is above another of its neighbouring AS"
 
 
 def _via_plain(via: Via | None) -> list[list[str]] | str:
@@ -284,13 +336,12 @@ def explain_port(node: Node, port_id: str, told: Mapping[str, AdjRibOut]) -> Pla
     answer: Plain = {"port": port.name or port_id, "id": port_id}
     endpoint = node.segments.endpoints.get(port_id)
     if endpoint is None:
-        answer["verdict"] = (
-            "the port is administratively down"
-            if not port.admin_state_up
-            else "neither it nor its network is bound to a VPN"
-        )
+        answer["verdict"] = _unbound(node, port)
         return answer
     segment = node.segments.segments[endpoint.segment]
+    lacking = list(_lacking(node, endpoint, segment))
+    if lacking:
+        answer["verdict"] = "; ".join(lacking)
     answer["segment"] = segment.title
     answer["vpns"] = [
         {
@@ -320,3 +371,42 @@ def explain_port(node: Node, port_id: str, told: Mapping[str, AdjRibOut]) -> Pla
         if ("attachment", port_id) in originated.needs
     ]
     return answer
+
+
+def _unbound(node: Node, port: Port) -> str:
+    """Say why a port is in no segment."""
+    if not port.admin_state_up:
+        return "the port is administratively down"
+    down = [
+        vpn.name or vpn.id
+        for association in node.intent.associations.rows.values()
+        if port.id == association.port_id or (port.network_id and port.network_id == association.network_id)
+        if not (vpn := node.intent.bgpvpns[association.bgpvpn_id]).admin_state_up
+    ]
+    if down:
+        return f"administratively down is all that it is bound to: {', '.join(down)}"
+    return "neither it nor its network is bound to a VPN"
+
+
+def _lacking(node: Node, endpoint: Endpoint, segment: Segment) -> Iterator[str]:
+    """Say what of a port is not announced that one might expect, but for what waits for an object."""
+    if segment.name in node.instances.failed:
+        yield f"its segment is not built as it should be: {node.instances.failed[segment.name]}"
+    vpns = {vpn.id: vpn for vpn in segment.vpns}
+    for binding in endpoint.bindings:
+        vpn = vpns[binding.bgpvpn_id]
+        name = vpn.name or vpn.id
+        if not targets([vpn], "export"):
+            yield f"VPN {name} has no export target, so nothing is announced into it"
+        elif vpn.type == "l3" and not endpoint.addresses:
+            yield f"it has no address that could be announced into VPN {name}"
+        elif vpn.type == "l3" and not binding.fixed_ips:
+            yield f"its association does not let its addresses be announced into VPN {name}"
+        for version, prefix in binding.prefixes:
+            if not any(len(address) == (4 if version == 4 else 16) for address in endpoint.addresses):
+                text = prefix_text(prefix, 4 if version == 4 else 6)
+                yield f"{text} is not announced: the port has no IPv{version} address that leads there"
+    evi = node.instances.evis.get(segment.name)
+    elsewhere = node.desired.macs.get((evi.vni, endpoint.mac)) if evi is not None else None
+    if elsewhere is not None:
+        yield f"its MAC {Mac(endpoint.mac)} lives behind VTEP {address_text(elsewhere[0])} now, which said so last"

@@ -169,6 +169,8 @@ def test_a_prefix_is_explained() -> None:
             "10.1.0.5",
             """
             10.1.0.5/32
+              in n, kernel table 100000:
+                wanted in the kernel: 10.1.0.0/24 covers it, the segment's own subnet
               our own route 10.0.0.1:1 10.1.0.5/32 is not announced yet
                 next hop 10.0.0.1, label 16000, route targets 64512:1
                 it waits for attachment p: pending, it is down
@@ -179,7 +181,9 @@ def test_a_prefix_is_explained() -> None:
             "10.3.0.7",
             """
             10.3.0.7/32
-              nobody told this node about 10.3.0.7/32; 10.3.0.0/24 in n covers it
+              nobody told this node about 10.3.0.7/32
+              in n, kernel table 100000:
+                wanted in the kernel: 10.3.0.0/24 covers it: to PE 192.0.2.9, MPLS label 900 over GRE
             """,
         ),
     ]:
@@ -193,7 +197,7 @@ def test_a_backup_is_told_from_the_best() -> None:
     made.settle()
     said = told(views.explain_prefix(made.node, "10.3.0.0/24", {}, {}))
     assert "best: 64512:8 10.3.0.0/24 from peer-1\n      next hop 192.0.2.8, label 800, local pref 200" in said
-    assert "backup: 64512:9 10.3.0.0/24 from peer-1" in said
+    assert "backup (LOCAL_PREF 100 is below 200): 64512:9 10.3.0.0/24 from peer-1" in said
     assert "wanted in the kernel: to PE 192.0.2.8, MPLS label 800 over GRE" in said
     assert "as a backup: to PE 192.0.2.9, MPLS label 900 over GRE" in said
 
