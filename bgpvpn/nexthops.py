@@ -28,6 +28,9 @@ from bgpvpn.desired import Via
 Content = tuple[int, ...]
 """Ids of leaves, sorted."""
 
+Wish = tuple[Via | None, Afi]
+"""What a route of a family wants; None: to be gone."""
+
 IDS = range(NEXTHOP_BASE + 1, NEXTHOP_BASE + (1 << 24))
 
 
@@ -44,8 +47,9 @@ class Nexthops:
         self._uses: Counter[int] = Counter()  # leaf id -> groups that have it
         self._contents: dict[tuple[Via, Afi], Content] = {}
         self._homes: dict[tuple[Via, Afi], int] = {}
-        self._wants: dict[int, dict[Via | None, int]] = {}  # group id -> Via wanted -> routes that point at the group
-        self._afi: dict[int, Afi] = {}
+        self._wants: dict[
+            int, dict[Wish, int]
+        ] = {}  # group id -> what routes that point at it want -> how many they are
         self._touched: dict[int, None] = {}
         self._found: Mapping[int, Leaf | Group] = {}  # in the kernel
         self._frozen = True
@@ -81,31 +85,37 @@ class Nexthops:
         wanted: Mapping[bytes, Via],
     ) -> None:
         """Follow what routes want (hot): `changed` has what each wanted before, `routes` where it points."""
+        if not routes:
+            return
         at = routes.get
         now = wanted.get
+        moves: dict[tuple[int, int, int], list[bytes]] = {}
         for prefix, before in changed.items():
             id_ = at(prefix)
             if id_ is not None:
                 via = now(prefix)
                 if via is not before:
-                    self.left(id_, before)
-                    self.pointed(id_, afi, via)
+                    move = (id_, id(before), id(via))
+                    if move in moves:
+                        moves[move].append(prefix)
+                    else:
+                        moves[move] = [prefix]
+        for (id_, _, _), prefixes in moves.items():
+            self.left(id_, (changed[prefixes[0]], afi), len(prefixes))
+            self.pointed(id_, (now(prefixes[0]), afi), len(prefixes))
 
-    def pointed(self, id_: int, afi: Afi, via: Via | None, count: int = 1) -> None:
-        """Note that routes that want `via` point at a group now."""
-        wants = self._wants.get(id_)
-        if wants is None:
-            wants = self._wants[id_] = {}
-            self._afi[id_] = afi
-        wants[via] = wants.get(via, 0) + count
+    def pointed(self, id_: int, wish: Wish, count: int = 1) -> None:
+        """Note that so many routes with this wish point at a group now."""
+        wants = self._wants.setdefault(id_, {})
+        wants[wish] = wants.get(wish, 0) + count
         self._touched[id_] = None
 
-    def left(self, id_: int, via: Via | None) -> None:
-        """Note that a route that wants `via` does not point at a group any more."""
+    def left(self, id_: int, wish: Wish, count: int = 1) -> None:
+        """Note that so many routes with this wish do not point at a group any more."""
         wants = self._wants[id_]
-        wants[via] -= 1
-        if not wants[via]:
-            del wants[via]
+        wants[wish] -= count
+        if not wants[wish]:
+            del wants[wish]
         self._touched[id_] = None
 
     def used(self, id_: int) -> bool:
@@ -125,12 +135,11 @@ class Nexthops:
             present = self._content_of(id_)
             if present is None:
                 continue  # not a group of ours: somebody else had routes of ours point there
-            afi = self._afi[id_]
-            asked = {None if via is None else self.content(via, afi) for via in wants}
+            asked = {None if via is None else self.content(via, afi) for via, afi in wants}
             content = present if self._frozen or len(asked) > 1 else asked.pop() or present
             self._set(id_, content)
             if len(wants) == 1:
-                (via,) = wants
+                ((via, afi),) = wants
                 if (
                     via is not None
                     and content == self.content(via, afi)
@@ -138,10 +147,10 @@ class Nexthops:
                 ):
                     self._homes[(via, afi)] = id_
 
-    def look_again(self) -> list[tuple[int, Afi, Via]]:
+    def look_again(self) -> set[tuple[int, Via, Afi]]:
         """Work out anew where the Vias lead, because other next hops are usable now.
 
-        Returns (group id, family, Via) of routes that have to move to another group.
+        Returns (group id, Via, family) of routes that have to move to another group.
         """
         changed: set[tuple[Via, Afi]] = set()
         for (via, afi), before in list(self._contents.items()):
@@ -149,14 +158,14 @@ class Nexthops:
             if self.content(via, afi) != before:
                 changed.add((via, afi))
         concerned = [
-            (id_, self._afi[id_], via)
+            (id_, via, afi)
             for id_, wants in self._wants.items()
-            for via in wants
-            if via is not None and (via, self._afi[id_]) in changed
+            for via, afi in wants
+            if via is not None and (via, afi) in changed
         ]
         self._touched.update((id_, None) for id_, _, _ in concerned)
         self.settle()
-        return [each for each in concerned if not self.leads(each[0], self.content(each[2], each[1]))]
+        return {(id_, via, afi) for id_, via, afi in concerned if not self.leads(id_, self.content(via, afi))}
 
     # Where routes go
 
@@ -176,7 +185,11 @@ class Nexthops:
         """Return the group that new routes of a Via are to point at, made if there is none."""
         content = self.content(via, afi)
         id_ = self._homes.get((via, afi))
-        if id_ is None or self._content_of(id_) != content or self._wants.get(id_, {}).keys() - {via, None}:
+        if (
+            id_ is None
+            or self._content_of(id_) != content
+            or self._wants.get(id_, {}).keys() - {(via, afi), (None, afi)}
+        ):
             id_ = self._homes[(via, afi)] = self._new_id()
         self._set(id_, content)
         self._touched[id_] = None  # it goes again if no route comes to it
@@ -184,10 +197,9 @@ class Nexthops:
 
     def forget_unused(self) -> None:
         """Drop what is remembered of Vias that nobody wants any more."""
-        used = {(via, self._afi[id_]) for id_, wants in self._wants.items() for via in wants if via is not None}
+        used = {wish for wants in self._wants.values() for wish in wants}
         self._contents = {at: content for at, content in self._contents.items() if at in used}
         self._homes = {at: id_ for at, id_ in self._homes.items() if at in used}
-        self._afi = {id_: afi for id_, afi in self._afi.items() if id_ in self._wants}
         kept = self.rows.keys() | {leaf for content in self._contents.values() for leaf in content}
         self._leaf_ids = {leaf: id_ for leaf, id_ in self._leaf_ids.items() if id_ in kept}
         self._leaves = {id_: leaf for id_, leaf in self._leaves.items() if id_ in kept}

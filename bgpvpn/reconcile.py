@@ -17,6 +17,7 @@ When the dataplane cannot say what it did, what is there is unknown, and nothing
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import attrs
@@ -116,7 +117,7 @@ class Reconciler:
                 self._move_all(self.nexthops.look_again())
             self.nexthops.settle()
             writes, looked_at = self._next_writes(most) if routes else ({}, 0)
-            before, after, removals = ordered(self._operations(now))
+            before, after, removals = ordered(self._operations())
             ends = closing(before)
             self._apply(before[:ends], now)
             self._apply(before[ends:], now)
@@ -157,12 +158,7 @@ class Reconciler:
     @property
     def in_order(self) -> bool:
         """Whether everything wanted is there, apart from what was refused or waits for the gate."""
-        return (
-            self._observed
-            and self.unknown_since is None
-            and not self._busy
-            and not self._routes_dirty
-        )
+        return self._observed and self.unknown_since is None and not self._busy and not self._routes_dirty
 
     @property
     def _busy(self) -> bool:
@@ -265,11 +261,11 @@ class Reconciler:
         """Take over where the routes of a table point."""
         before = self.actual.routes[at]
         for prefix in differing:
-            via = readers.noted(prefix)
+            wish = (readers.noted(prefix), at[1])
             if prefix in before:
-                self.nexthops.left(before[prefix], via)
+                self.nexthops.left(before[prefix], wish)
             if prefix in routes:
-                self.nexthops.pointed(routes[prefix], at[1], via)
+                self.nexthops.pointed(routes[prefix], wish)
         self.actual.routes[at] = routes
 
     def _lost(self, reason: str, now: float) -> None:
@@ -303,13 +299,14 @@ class Reconciler:
 
     def _lead(self, via: Via, afi: Afi) -> tuple[Leaf, ...]:
         """Return the leaves of the first tier that has a usable next hop, else a blackhole."""
+        links = self.wanted.rows["link"]
         for tier in via.tiers:
             leaves = []
             for hop in tier:
                 if isinstance(hop, Labelled) and hop.pe not in self._reachable:
                     continue
                 leaf = leaf_of(hop, afi, self.desired.objects.rows)
-                if leaf is not None and ("link", leaf.device) not in self.refused:
+                if leaf is not None and leaf.device in links and ("link", leaf.device) not in self.refused:
                     leaves.append(leaf)
             if leaves:
                 return tuple(leaves)
@@ -325,7 +322,7 @@ class Reconciler:
         else:
             self.wanted.dirty[row] = None
 
-    def _operations(self, now: float) -> list[Operation]:
+    def _operations(self) -> list[Operation]:
         """Return what is to be done to rows, and forget what is in order."""
         for id_ in self.nexthops.dirty:
             self.wanted.put("nexthop", id_, self.nexthops.rows.get(id_))
@@ -338,7 +335,7 @@ class Reconciler:
             have = self.actual.rows.get(kind, {}).get(key)
             self.waiting.pop(row, None)
             if want == have:
-                self._accepted(row, now)
+                self._accepted(row)
             elif have is None or self.synced:
                 if kind == "nexthop" and want is not None and have is not None and type(want) is not type(have):
                     self.waiting[row] = f"the other nexthop {key}"  # a group cannot become a leaf, nor the reverse
@@ -359,7 +356,7 @@ class Reconciler:
             if refusal is not None:
                 self._refuse((kind, key), refusal, now)
                 continue
-            self._accepted((kind, key), now)
+            refused_before = self._accepted((kind, key))
             self._changed(kind)
             rows = self.actual.rows.setdefault(kind, {})
             if want is not None:
@@ -370,7 +367,7 @@ class Reconciler:
                     gone.add(key)
                 elif kind == "nexthop" and self.nexthops.used(key):
                     self.disturbed(list(self.actual.routes), now)
-            if kind == "link" and have is None:
+            if (kind == "link" and have is None) or (kind == "nexthop" and refused_before):
                 self.refused.wake(now)
             elif kind == "link" and want is not None:
                 self.disturbed(self.dataplane.disturbed(), now)  # replaced, perhaps, with all that stood on it
@@ -382,10 +379,11 @@ class Reconciler:
         if kind in ("link", "unreachable", "nexthop") and self.waiting:
             self.wanted.dirty.update(dict.fromkeys(self.waiting))
 
-    def _accepted(self, row: Row, now: float) -> None:
-        if self.refused.clear(row) and row[0] in ("link", "nexthop"):
-            self.refused.wake(now)
-            self._look_again = True
+    def _accepted(self, row: Row) -> bool:
+        """Forget that a row was refused; return whether it was."""
+        refused = self.refused.clear(row)
+        self._look_again |= refused and row[0] == "link"
+        return refused
 
     def _refuse(self, row: Row, refusal: Refusal, now: float) -> None:
         if row[0] == "link" and row not in self.refused:
@@ -431,7 +429,7 @@ class Reconciler:
             return False
         if self._routes_since is None:
             self._routes_since = now
-        return settled or now - self._routes_since >= ROUTES_WAIT_S
+        return settled or now >= self._routes_since + ROUTES_WAIT_S
 
     def _count(self) -> None:
         """Let the nexthop groups know who wants what now."""
@@ -439,18 +437,17 @@ class Reconciler:
             if len(readers.wanting):
                 self.nexthops.note(at[1], readers.wanting.take(), self.actual.routes[at], readers.table.rows)
 
-    def _move_all(self, moves: Iterable[tuple[int, Afi, Via]]) -> None:
+    def _move_all(self, moves: Collection[tuple[int, Via, Afi]]) -> None:
         """Have the routes looked at that point at these groups and want these Vias."""
-        wanted = set(moves)
-        if not wanted:
+        if not moves:
             return
-        ids = {id_ for id_, _, _ in wanted}
+        ids = {id_ for id_, _, _ in moves}
         for at, routes in self.actual.routes.items():
             readers = self._readers(at)
             readers.writing.again(
                 prefix
                 for prefix, id_ in routes.items()
-                if id_ in ids and (via := readers.noted(prefix)) is not None and (id_, at[1], via) in wanted
+                if id_ in ids and (via := readers.noted(prefix)) is not None and (id_, via, at[1]) in moves
             )
 
     def _next_writes(self, most: int) -> tuple[_Writes, int]:
@@ -533,16 +530,15 @@ class Reconciler:
         if self.refused.trials:
             for prefix in prefixes:
                 self.refused.clear(("route", at, prefix))
-        for prefix in prefixes:
-            before = routes.get(prefix)
+        for before, count in Counter(map(routes.get, prefixes)).items():
             if before is not None:
-                self.nexthops.left(before, via)
+                self.nexthops.left(before, (via, at[1]), count)
         if target is None:
             for prefix in prefixes:
                 routes.pop(prefix, None)
         elif prefixes:
             routes.update(dict.fromkeys(prefixes, target))
-            self.nexthops.pointed(target, at[1], via, len(prefixes))
+            self.nexthops.pointed(target, (via, at[1]), len(prefixes))
 
     # Status
 

@@ -105,9 +105,10 @@ class Wanted:
 
     def _rows(self, thing: Object) -> Iterable[tuple[Kind, Key, Value]]:
         needed = dependency(thing)
-        if needed is not None and needed not in self._rows_of:
+        objects = self.desired.objects.rows
+        if needed is not None and (needed not in objects or needed not in self._rows_of):
             return ()
-        return rows_of(thing, self.desired.objects.rows)
+        return rows_of(thing, objects)
 
     def _compile_neighbour(self, bridge: str, address: bytes) -> None:
         mac = self.desired.neighbours.get((bridge, address))
