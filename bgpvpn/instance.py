@@ -56,6 +56,7 @@ class Vias:
     def __init__(self) -> None:
         self.meaning: dict[Path, Via] = {}  # received paths that can be used
         self.own: dict[Path, str] = {}  # our own paths -> the segment of this node that they lead into
+        self.refusals: dict[Attributes, str] = {}  # why no path with these attributes can be used, "" if one may
         self._vias: dict[tuple[tuple[NextHop, ...], ...], Via] = {}
         self._new_pes: dict[bytes, None] = {}
 
@@ -74,19 +75,17 @@ class Vias:
             seen.update(hops)
             if hops:
                 kept.append(hops)
-        if not kept:
-            return None
-        key = tuple(kept)
+        return self._interned(tuple(kept)) if kept else None
+
+    def to(self, hops: Iterable[NextHop]) -> Via:
+        """Return the Via for one tier of different next hops, at least one."""
+        return self._interned((tuple(hops),))
+
+    def _interned(self, key: tuple[tuple[NextHop, ...], ...]) -> Via:
         via = self._vias.get(key)
         if via is None:
             via = self._vias[key] = Via(key)
             self._new_pes.update((hop.pe, None) for tier in key for hop in tier if isinstance(hop, Labelled))
-        return via
-
-    def to(self, hops: Iterable[NextHop]) -> Via:
-        """Return the Via for one tier; there must be a next hop."""
-        via = self.of([hops])
-        assert via is not None
         return via
 
     def keep(self, vias: Iterable[Via], paths: Container[Path]) -> set[bytes]:
@@ -97,6 +96,7 @@ class Vias:
         self._vias = {via.tiers: via for via in vias}
         pes = {hop.pe for tiers in self._vias for tier in tiers for hop in tier if isinstance(hop, Labelled)}
         self.own = {path: segment for path, segment in self.own.items() if path in paths}
+        self.refusals.clear()
         self.meaning = {
             path: via
             for path, via in self.meaning.items()
@@ -139,12 +139,12 @@ class Instance:
     def candidates(self, family: Family, keys: Iterable[bytes]) -> list[Candidate]:
         """Return the paths under these keys that this instance imports or said itself, from all sources."""
         found = []
+        importers_of, own = self.interest.of, self.vias.own
         for source, table in self.rib.sources(family):
+            get = table.rows.get
             for key in keys:
-                path = table.rows.get(key)
-                if path is None:
-                    continue
-                if self in self.interest.of(path.attributes) or self.vias.own.get(path) == self.name:
+                path = get(key)
+                if path is not None and (self in importers_of(path.attributes) or own.get(path) == self.name):
                     origin = self.rib.origin(source)
                     found.append(Candidate(path, source, key, origin.external, origin.router_id))
         return found

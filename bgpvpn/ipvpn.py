@@ -191,7 +191,10 @@ class Ipvpn(Instance):
         candidates = self.candidates(family, keys)
         having = {candidate.key for candidate in candidates}
         present = tuple(at for at, key in enumerate(keys) if key in having)
-        found = tiers([candidate for candidate in candidates if not self.refusal(candidate.path)])
+        usable = [candidate for candidate in candidates if not self.refusal(candidate.path)]
+        if len(usable) == 1 and (only := self.vias.meaning.get(usable[0].path)) is not None:
+            return only, present
+        found = tiers(usable)
         if not found:
             return static, present
         hops: list[list[NextHop]] = []
@@ -216,13 +219,17 @@ class Ipvpn(Instance):
         if path in self.vias.own or path in self.vias.meaning:
             return ""
         attributes = path.attributes
-        kinds = encapsulation_types(attributes.ext_communities)
-        if kinds and kinds.isdisjoint(USABLE_ENCAPSULATIONS):
-            return f"encapsulation {sorted(kinds)} is not MPLS over GRE"
+        refusal = self.vias.refusals.get(attributes)
+        if refusal is None:
+            kinds = encapsulation_types(attributes.ext_communities)
+            if kinds and kinds.isdisjoint(USABLE_ENCAPSULATIONS):
+                refusal = f"encapsulation {sorted(kinds)} is not MPLS over GRE"
+            else:
+                refusal = self.usable(attributes.next_hop)
+            self.vias.refusals[attributes] = refusal
         label = int.from_bytes(path.extra, "big") >> 4
-        if label < 16:
-            return f"label {label} is reserved (RFC 3032 section 2.1)"
-        refusal = self.usable(attributes.next_hop)
+        if not refusal and label < 16:
+            refusal = f"label {label} is reserved (RFC 3032 section 2.1)"
         if not refusal:
             self.vias.meaning[path] = self.vias.to([Labelled(attributes.next_hop, label)])
         return refusal

@@ -55,19 +55,21 @@ class Rib:
         self.tables: dict[tuple[Family, Source], RibTable] = {}
         self.origins: dict[Source, Origin] = {}  # written when a session comes up
         self._readers: list[RibReader] = []
+        self._sources: dict[Family, list[tuple[Source, RibTable]]] = {}
 
     def table(self, family: Family, source: Source) -> RibTable:
         """Return the table of one source, made at the first asking."""
         table = self.tables.get((family, source))
         if table is None:
             table = self.tables[(family, source)] = Table()
+            self._sources.setdefault(family, []).append((source, table))
             for reader in self._readers:
                 self._open(reader, family, source)
         return table
 
     def sources(self, family: Family) -> list[tuple[Source, RibTable]]:
-        """Return the tables of a family, by source."""
-        return [(source, table) for (its, source), table in self.tables.items() if its is family]
+        """Return the tables of a family, by source (hot)."""
+        return self._sources.get(family, [])
 
     def origin(self, source: Source) -> Origin:
         """Return what is known of a source; our own routes come from nobody."""
