@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bgpvpn.dataplane.words import row_text
 from bgpvpn.reconcile import Reconciler
-from speaker.values import address_text, prefix_text
 
 Plain = dict[str, Any]
 
@@ -36,17 +36,3 @@ def kernel(reconciler: Reconciler, foreign: Iterable[str], messages: Mapping[str
         "synced": reconciler.synced,
         "unknown": reconciler.unknown_reason if reconciler.unknown_since is not None else "",
     }
-
-
-def row_text(row: Hashable) -> str:
-    """Return the name of a row, or of a route, as people read it."""
-    match row:
-        case ("route", (int(table), (4 | 6) as afi), bytes(prefix)):
-            return f"route {prefix_text(prefix, afi)} table {table}"
-        case (str(kind), (str(device), bytes(octets))):
-            return f"{kind} {octets.hex(':') if len(octets) == 6 else address_text(octets)} dev {device}"
-        case (str(kind), (int(table), int(afi))):
-            return f"{kind} IPv{afi} default of table {table}"
-        case (str(kind), key):
-            return f"{kind} {key}"
-    return str(row)

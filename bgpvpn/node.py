@@ -104,7 +104,7 @@ class Tunnels:
     def _sweep(self) -> None:
         used = {id(via): via for table in self.desired.routes.values() for via in table.rows.values()}
         paths = {path for table in self.rib.tables.values() for path in table.rows.values()}
-        paths.update(originated.path for originated in self.instances.originated.rows.values())
+        paths.update(self.instances.paths())
         kept = {("tunnel", pe.hex()) for pe in self.vias.keep(used.values(), paths)}
         if self.instances.vrfs:
             kept |= {("tunnel", bytes(4).hex()), ("tunnel", bytes(16).hex())}
@@ -160,6 +160,10 @@ class Node:
 
     def step(self, now: float, wall: float, most: int = 2000) -> int:
         """Run every stage once, with at most about `most` routes each; 0 when the node is settled."""
+        return self.work_out(now, wall, most) + self.announcing.step()
+
+    def work_out(self, now: float, wall: float, most: int) -> int:
+        """Run every stage but the last, so that leases can be kept before what was built from them is announced."""
         done = self.segments.step()
         done += self.instances.step(wall)
         done += self.memberships.step()
@@ -167,9 +171,7 @@ class Node:
         for instance in self.instances:
             if len(instance):
                 done += instance.step(most)
-        done += self.tunnels.step(now)
-        done += self.announcing.step()
-        return done
+        return done + self.tunnels.step(now)
 
     def _owner(self, family: Family, path: Path) -> Instance | None:
         """Return the instance that said a route of our own; an EVI needs no telling."""

@@ -1,8 +1,8 @@
 """A running node (rim): the pure middle with its three doors, store, speaker and dataplane, in one event loop.
 
-    API --write--> store, [intent] --+                          +-- Reconciler --> Dataplane
-                                     +--> pump(): Node.step --> leases to the store
-    Transport --received--> [rib] ---+                          +-- Transport.flush
+    API --write--> store, [intent] --+                                               +--> dataplane
+                                     +--> Node.work_out --> leases to the store --> Reconciler
+    Transport --received--> [rib] ---+                                               +--> announcing --> Transport.flush
 
 `pump` is called whenever something came in, and does a share of work each time until everything is settled; between
 two shares the loop reads and sends.  Nothing that was built from a lease leaves the node before the lease is on disk.
@@ -28,10 +28,11 @@ from bgpvpn import sessions, statuses, views
 from bgpvpn.allocate import Leases
 from bgpvpn.config import Config
 from bgpvpn.dataplane.rows import Dataplane
+from bgpvpn.dataplane.words import row_text
 from bgpvpn.desired import Desired
 from bgpvpn.instance import NodeIdentity
 from bgpvpn.intent import Change, Intent, Key, Removal, Stamp, Store, StoredLease, StoreError
-from bgpvpn.kernel_view import kernel, row_text
+from bgpvpn.kernel_view import kernel
 from bgpvpn.metrics import metrics
 from bgpvpn.node import Node, NodeSettings
 from bgpvpn.objects import Bgpvpn, Kind, Object, Peer, title
@@ -142,9 +143,8 @@ class RunningNode:
 
     def _settle(self, now: float) -> None:
         """Work out what the stored intent means, and add what of it is missing, before anybody is talked to."""
-        while self._step(now) or not self.reconciler.in_order:
-            if self.reconciler.unknown_since is not None or self._storing_failed_at is not None:
-                break
+        while self._step(now, settled=True):
+            pass
 
     async def stop(self, *, graceful: bool = True) -> None:
         """End the sessions; what is in the kernel stays, and `graceful` lets the peers keep our routes."""
@@ -179,18 +179,19 @@ class RunningNode:
         self._arm(now)
         self._tell()
 
-    def _step(self, now: float) -> int:
+    def _step(self, now: float, settled: bool = False) -> int:
+        """Run everything once; `settled`: nothing more is about to come that belongs to what came."""
         wall = time.time()
         self._sync_peers()
         self._unseen.clear()
-        done = self.node.step(now, wall, ROUTES_A_TURN)
+        done = self.node.work_out(now, wall, ROUTES_A_TURN)
         self._node_work = bool(done)
         if done:
             self._worked_at = now
         if not self._keep_leases(now):
             return done
-        settled = not done and now - self._worked_at >= QUIET_S
-        done += self.reconciler.step(now, ROUTES_A_TURN, settled or not self.transport.peers)
+        quiet = not done and now - self._worked_at >= QUIET_S
+        done += self.reconciler.step(now, ROUTES_A_TURN, settled or quiet)
         done += self.node.announcing.step()
         memberships = self.node.memberships
         if memberships.grown or memberships.shrunk:

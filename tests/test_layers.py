@@ -60,6 +60,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "bgpvpn.dataplane.rows",
             "bgpvpn.dataplane.linux",
+            "bgpvpn.dataplane.words",
             "bgpvpn.plan",
             "bgpvpn.refused",
             "bgpvpn.wanted",

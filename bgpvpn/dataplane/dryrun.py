@@ -61,3 +61,6 @@ class DryRun:
 
     def messages(self) -> dict[str, int]:
         return dict(self._sent)
+
+    def close(self) -> None:
+        """Nothing is open."""

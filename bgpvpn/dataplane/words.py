@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 from bgpvpn.dataplane.rows import (
     Attached,
@@ -58,6 +59,11 @@ def row(kind: Kind, key: Key) -> str:
         case "neighbour":
             return f"neighbour {ip(key[1])} on {key[0]}"
     return f"{kind} {key}"
+
+
+def row_text(named: Any) -> str:
+    """Return what to call a row (kind, key), or a route ("route", table and family, prefix)."""
+    return route(named[1], named[2]) if named[0] == "route" else row(*named)
 
 
 def content(value: Value) -> str:
