@@ -18,6 +18,7 @@ from bgpvpn.evpn import Evi
 from bgpvpn.instance import Importing, Instance, NodeIdentity, Originated, OriginatedTable, Vias, targets
 from bgpvpn.ipvpn import Announcement, ExportGroup, Ipvpn, announce, export_groups
 from bgpvpn.segment import Endpoint, Segment
+from speaker.path import Path
 from speaker.rib import Interest, Rib
 from speaker.table import Table
 from speaker.values import Family, RouteDistinguisher
@@ -53,6 +54,11 @@ class Shares(Generic[K, V]):
         for key, value in rows.items():
             self._of_row.setdefault(key, {})[segment] = value
             self._write(key)
+
+    def values(self) -> Iterator[V]:
+        """Yield all that is wanted, with what stands behind another's."""
+        for wanted in self._of_row.values():
+            yield from wanted.values()
 
     def _write(self, key: K) -> None:
         wanted = self._of_row[key]
@@ -111,6 +117,11 @@ class Instances:
     def __iter__(self) -> Iterator[Instance]:
         yield from self.vrfs.values()
         yield from self.evis.values()
+
+    def paths(self) -> Iterator[Path]:
+        """Yield the paths of all routes that segments say, or would say if another did not say the same."""
+        for said in (self.originated.rows.values(), self._routes.values()):
+            yield from (originated.path for originated in said)
 
     def step(self, wall: float) -> int:
         """Bring instances up to the segments; `wall` is the time of day in seconds, for leases."""

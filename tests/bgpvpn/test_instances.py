@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from bgpvpn.desired import Attachment, Bridge, Gateway, OnBridge, Vrf, Vxlan
+from bgpvpn.desired import Attachment, Bridge, Gateway, InVrf, OnBridge, Vrf, Vxlan
 from bgpvpn.intent import Removal
+from bgpvpn.node import TUNNEL_SWEEP_S
 from speaker.table import Reader
 from tests.fakes.middle import RANGES, Middle, bind, bind_port, network, packed, port, vpn
 
@@ -185,6 +186,18 @@ def test_two_segments_that_say_one_route_say_it_until_the_last_of_them_is_gone()
     middle.want(Removal("association", "a-blue"), Removal("association", "a-red"))
     middle.settle()
     assert middle.told() == {}
+
+
+def test_a_route_that_stood_behind_anothers_is_known_as_its_segments_own_even_after_a_sweep():
+    middle = settled(vpn("a", "1:1", route_distinguishers=("7:7",)), vpn("c", "1:1"))
+    for name, bound in (("blue", "a"), ("red", "a"), ("third", "c")):
+        middle.want(*network(name, gateway=None), port(f"p-{name}", name, "10.1.0.5"), bind(bound, name))
+    middle.settle()
+    middle.now += TUNNEL_SWEEP_S
+    middle.settle()
+    middle.drop("association", "a-blue")
+    middle.settle()
+    assert middle.routes("red") == {"10.1.0.5/32": ((InVrf("third"), OnBridge("red", packed("10.1.0.5"))),)}
 
 
 def test_neighbours_are_handed_over_when_a_network_gains_and_loses_an_l2_vpn():
