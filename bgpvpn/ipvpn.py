@@ -22,7 +22,7 @@ from bgpvpn.desired import Afi, Desired, InVrf, Labelled, LabelRoute, NextHop, O
 from bgpvpn.instance import Instance, NodeIdentity, Originated, Vias, targets
 from bgpvpn.intent import Bgpvpn
 from bgpvpn.segment import Endpoint
-from speaker.decision import Candidate, tiers
+from speaker.decision import tiers
 from speaker.path import Attributes, Path
 from speaker.rib import Interest, Rib
 from speaker.values import Family, RouteDistinguisher
@@ -198,21 +198,20 @@ class Ipvpn(Instance):
         if not found:
             return static, present
         hops: list[list[NextHop]] = []
+        own = self.vias.own
         for tier in found:
-            leading = [self._hops(candidate, static) for candidate in tier]
-            if None in leading:  # our own and directly connected: needs no route, and nothing stands behind it
-                break
-            hops.append([hop for several in leading if several is not None for hop in several])
+            if any(own.get(candidate.path) == self.name for candidate in tier):
+                # Our own endpoints share with no other VRF: two that did so could send a packet round and round.
+                if static is None:  # directly connected: needs no route, and nothing stands behind it
+                    break
+                hops.append(list(static.tiers[0]))
+            else:
+                hops.append([self._hop(candidate.path) for candidate in tier])
         return self.vias.of(hops), present
 
-    def _hops(self, candidate: Candidate, static: Via | None) -> tuple[NextHop, ...] | None:
-        segment = self.vias.own.get(candidate.path)
-        if segment == self.name:
-            return static.tiers[0] if static is not None else None
-        if segment is not None:
-            return (InVrf(segment),)
-        via = self.vias.meaning.get(candidate.path)
-        return via.tiers[0] if via is not None else ()
+    def _hop(self, path: Path) -> NextHop:
+        segment = self.vias.own.get(path)
+        return self.vias.meaning[path].tiers[0][0] if segment is None else InVrf(segment)
 
     def refusal(self, path: Path) -> str:
         """Tell why a path cannot be used, "" if it can; what a usable one means is then known to `vias`."""

@@ -389,6 +389,17 @@ def test_an_address_in_two_networks_of_a_vpn_is_in_each_its_own():
     assert (middle.routes("red"), middle.routes("blue")) == ({}, {})
 
 
+def test_a_prefix_in_two_networks_of_a_vpn_leads_in_each_to_its_own_ports_and_from_others_to_both():
+    middle = bound(
+        *network("blue"), port("p2", "blue", "10.1.0.6"), bind("a", "blue"),
+        *network("green", "10.3.0.0/24", "10.3.0.1"), port("p3", "green", "10.3.0.5"), bind("a", "green"),
+        bind_port("a", "p1", "172.16.0.0/16"), bind_port("a", "p2", "172.16.0.0/16"),
+    )  # fmt: skip
+    assert middle.routes("red")["172.16.0.0/16"][0] == (OnBridge("red", packed("10.1.0.5")),)
+    assert middle.routes("blue")["172.16.0.0/16"][0] == (OnBridge("blue", packed("10.1.0.6")),)
+    assert set(middle.routes("green")["172.16.0.0/16"][0]) == {InVrf("red"), InVrf("blue")}
+
+
 def test_a_node_with_ipv6_tunnels_reaches_pes_by_ipv6():
     middle = Middle(identity=NodeIdentity(packed("10.0.0.1"), packed("10.0.0.1"), packed("2001:db8::1")))
     middle.want(*RED, bind("a", "red"))
