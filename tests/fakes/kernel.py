@@ -70,9 +70,12 @@ class FakeKernel:
         self.foreign_links: set[str] = set()
         self.foreign_routes: dict[RouteTable, set[bytes]] = {}  # with our metric
         self.unreachable: set[bytes] = set()  # PEs that the main table has no way to
-        self.opened: list[str] = []  # VRFs that our own operations left open: something leads in, and they have no end
         self.log: list[Operation] = []  # operations done
+        self.replaced = 0  # routes that were there, and were changed or removed by us
+        self.opened: list[str] = []  # VRFs that our own operations left open: something leads in, and they have no end
+        self.torn: list[Operation] = []  # removals of ours that took groups or routes with them
         self.observations: list[set[Scope]] = []
+        self._taken = 0  # routes and members of groups that went with a next hop
         self._sent: Counter[str] = Counter()
         self._scopes: set[Scope] = set()
         self._rules: list[_Rule] = []
@@ -204,7 +207,7 @@ class FakeKernel:
             self._fail("apply", index)
             kind, key, want, have = operation
             self._sent[kind] += 1
-            open_before = self.open_vrfs()
+            open_before, taken_before = self.open_vrfs(), self._taken
             refusal = self._refusal(kind, key)
             if refusal is None:
                 refusal = self._do(kind, key, want, have)
@@ -213,6 +216,8 @@ class FakeKernel:
             else:
                 refusals[index] = refusal
             self.opened += self.open_vrfs() - open_before
+            if want is None and self._taken != taken_before:
+                self.torn.append(operation)
         self._fail("apply", len(operations))
         return refusals
 
@@ -229,10 +234,11 @@ class FakeKernel:
             elif prefix in self.foreign_routes.get(at, ()):
                 refusals[prefix] = _refusal(errno.EEXIST, "somebody else's route is there")
             elif id_ is None:
-                routes.pop(prefix, None)
+                self.replaced += routes.pop(prefix, None) is not None
             elif id_ not in self.rows["nexthop"]:
                 refusals[prefix] = _refusal(errno.EINVAL, f"nexthop {id_} does not exist")
             else:
+                self.replaced += prefix in routes
                 routes[prefix] = id_
         self._fail("write_routes", len(changed))
         return refusals
@@ -338,10 +344,12 @@ class FakeKernel:
             for routes in self.routes.values():
                 for prefix in [prefix for prefix, id_ in routes.items() if id_ == key]:
                     del routes[prefix]
+                    self._taken += 1
             for id_, row in list(self.rows["nexthop"].items()):
                 if isinstance(row, Group) and key in row.members:
                     left = tuple(each for each in row.members if each != key)
                     self.rows["nexthop"][id_] = Group(left)
+                    self._taken += 1
                     if not left:
                         self._take("nexthop", id_)
 

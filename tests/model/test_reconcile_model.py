@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterable
+from pathlib import Path
+from random import Random
+from types import ModuleType
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bgpvpn
 from bgpvpn.dataplane.linux import dependency, leaf_of, rows_of
-from bgpvpn.dataplane.rows import Actual, Afi, Attached, Group, Key, Kind, Leaf, Operation, RouteTable, Scope
+from bgpvpn.dataplane.rows import Afi, Attached, BridgeLink, Group, Kind, Leaf, RouteTable
 from bgpvpn.desired import (
     LEVELS,
     Attachment,
@@ -30,16 +33,14 @@ from bgpvpn.desired import (
     Object,
     ObjectKey,
     OnBridge,
-    Status,
     Tunnel,
     Via,
     Vrf,
     Vxlan,
 )
-from bgpvpn.nexthops import Nexthops
-from bgpvpn.plan import Row
 from bgpvpn.reconcile import Reconciler
 from bgpvpn.wanted import KINDS
+from speaker.table import Table
 from tests.fakes.kernel import Driver, FakeKernel
 
 NEVER = 1e9
@@ -81,12 +82,15 @@ VIAS = tuple(
 TABLES: tuple[RouteTable, ...] = ((1, 4), (2, 4), (1, 6))
 PREFIXES = tuple(bytes((10, number, 16)) for number in range(4))
 ROUTES = tuple((at, prefix) for at in TABLES for prefix in PREFIXES)
-TAKEN = ((1, 4), PREFIXES[3])  # by somebody else
+TAKEN: tuple[RouteTable, bytes] = ((1, 4), PREFIXES[3])  # by somebody else
 MACS = ((10, MAC1), (10, MAC2), (11, MAC1))
 NEIGHBOURS = (("a", V4), ("a", V6), ("b", V4))
 INTERFACES = (("tap1", ""), ("tap1", "ns"), ("tap2", "ns"))
 REFUSED = (*KINDS, "route")
 CALLS = ("observe", "apply", "write_routes", "reachable")
+
+
+History = list[tuple[str, int, int]]
 
 
 class World:
@@ -96,13 +100,26 @@ class World:
         self._class = reconciler
         self.desired = Desired()
         self.kernel = FakeKernel()
-        self.kernel.foreign_routes[TAKEN[0]] = {TAKEN[1]}
+        self.kernel.foreign_routes = {TAKEN[0]: {TAKEN[1]}}
         self.kernel.interfaces.update(INTERFACES)
         self.driver = self._started(0.0)
-        self.ends_removed = False  # by others
+        self.open_gate(0, 0)
+        self.put_all(0, 0)
+        for number in range(len(ROUTES)):
+            self.route(number, number)
+        self.meddled = False
+        self.replaced_early = 0  # rows and routes that were changed or removed before the gate was open
 
     def _started(self, now: float) -> Driver:
         return Driver(self.desired, self.kernel, reconciler=self._class, audit_s=NEVER, synced=False, now=now)
+
+    def play(self, history: History) -> None:
+        for name, a, b in history:
+            closed, replaced, log = not self.driver.reconciler.synced, self.kernel.replaced, len(self.kernel.log)
+            getattr(self, name)(a, b)
+            if closed:
+                self.replaced_early += self.kernel.replaced - replaced
+                self.replaced_early += sum(have is not None for _, _, _, have in self.kernel.log[log:])
 
     def put(self, a: int, b: int) -> None:
         variants = OBJECTS[a % len(OBJECTS)]
@@ -132,17 +149,18 @@ class World:
         self.desired.routes_of(*TABLES[a % len(TABLES)]).discard_all(PREFIXES)
 
     def entries(self, a: int, b: int) -> None:
-        vtep = (PE1, PE2)[b % 2]
-        for table, keys, value in (
-            (self.desired.macs, MACS, (vtep, 10 + b % 2)),
-            (self.desired.floods, ((10, PE1), (10, PE2)), 10 + b % 2),
-            (self.desired.neighbours, NEIGHBOURS, (MAC1, MAC2)[b % 2]),
-        ):
+        desired, vtep, vni = self.desired, (PE1, PE2)[b % 2], 10 + b % 2
+        tables: tuple[tuple[Table[Any, Any], tuple[Any, ...], Any], ...] = (
+            (desired.macs, MACS, (vtep, vni)),
+            (desired.floods, ((10, PE1), (10, PE2)), vni),
+            (desired.neighbours, NEIGHBOURS, (MAC1, MAC2)[b % 2]),
+        )
+        for table, keys, value in tables:
             key = keys[a % len(keys)]
             if b < 6:
-                table.put(key, value)  # type: ignore[attr-defined]
+                table.put(key, value)
             else:
-                table.discard(key)  # type: ignore[attr-defined]
+                table.discard(key)
 
     def meddle(self, a: int, b: int) -> None:
         kind = KINDS[a % len(KINDS)]
@@ -151,13 +169,14 @@ class World:
             key = keys[b % len(keys)]
             value = self.kernel.rows[kind][key]
             changed = _changed(kind, value) if b % 2 else None
-            self.ends_removed |= kind in ("unreachable", "link")
+            self.meddled = True
             self.kernel.meddle(kind, key, changed)
 
     def meddle_route(self, a: int, b: int) -> None:
         at, prefix = ROUTES[a % len(ROUTES)]
         ids = sorted(self.kernel.rows["nexthop"])
         if (at, prefix) != TAKEN:
+            self.meddled = True
             self.kernel.meddle_route(at, prefix, ids[b % len(ids)] if ids and b % 3 else None)
 
     def refuse(self, a: int, b: int) -> None:
@@ -200,14 +219,13 @@ class World:
 
 
 HAPPENINGS = (
+    *("step", "step", "step", "run", "run", "restart", "open_gate", "open_gate", "lose", "lose", "find", "find"),
     *("put", "put", "put_all", "drop", "route", "route", "all_routes", "no_route", "no_routes", "entries", "entries"),
-    *("meddle", "meddle", "meddle_route", "refuse", "fail", "lose", "find", "plug", "unplug", "restart", "open_gate"),
-    *("step", "step", "step", "run", "run"),
+    *("meddle", "meddle", "meddle_route", "refuse", "fail", "plug", "unplug"),
 )
 HISTORIES = st.lists(
-    st.tuples(st.sampled_from(HAPPENINGS), st.integers(0, 11), st.integers(0, 7)), min_size=3, max_size=40
+    st.tuples(st.sampled_from(HAPPENINGS), st.integers(0, 11), st.integers(0, 7)), min_size=16, max_size=60
 )
-History = list[tuple[str, int, int]]
 
 
 def _changed(kind: Kind, value: Any) -> Any:
@@ -215,13 +233,13 @@ def _changed(kind: Kind, value: Any) -> Any:
     match value:
         case Leaf():
             return Leaf(value.afi, None) if value.device is not None else None
-        case Group(members=(_, *others)) if others:
-            return Group(tuple(others))
+        case Group(members=(_, *others)):
+            return Group(tuple(others)) if others else Leaf(4, None)
         case Attached():
             return attrs.evolve(value, bridge="")
         case int() if kind in ("address", "flood"):
             return value + 1
-        case Bridge(mac=bytes()):
+        case BridgeLink(mac=bytes()):
             return attrs.evolve(value, mac=MAC2)
         case bytes():
             return MAC2 if value == MAC1 else MAC1
@@ -247,9 +265,9 @@ def expected(desired: Desired, kernel: FakeKernel) -> dict[str, Any]:
         if f"bv-vx{vni}" in rows["link"]:
             rows["flood"][(f"bv-vx{vni}", vtep)] = send
     for (bridge, address), mac in desired.neighbours.rows.items():
-        thing = made.get(("bridge", bridge))
-        if isinstance(thing, Bridge):
-            rows["neighbour"][(f"bv-br{thing.number}", address)] = mac
+        segment = made.get(("bridge", bridge))
+        if isinstance(segment, Bridge):
+            rows["neighbour"][(f"bv-br{segment.number}", address)] = mac
     routes = {
         at: {
             prefix: _leads(via, at[1], objects, made, kernel.unreachable)
@@ -281,14 +299,13 @@ def _leads(
 def check(history: History, reconciler: type[Reconciler] = Reconciler) -> None:
     """Play a history and compare its end with what shall be."""
     world = World(reconciler)
-    for name, a, b in history:
-        getattr(world, name)(a, b)
+    world.play(history)
     world.end()
     kernel, reconciled = world.kernel, world.driver.reconciler
     assert kernel.content() == expected(world.desired, kernel)
     assert kernel.foreign_routes == {TAKEN[0]: {TAKEN[1]}}
-    if not world.ends_removed:
-        assert kernel.opened == []
+    if not world.meddled:  # else it is not ours alone what an operation does
+        assert (kernel.opened, kernel.torn, world.replaced_early) == ([], [], 0)
 
     fresh = FakeKernel()
     fresh.unreachable, fresh.interfaces = kernel.unreachable, kernel.interfaces
@@ -321,7 +338,67 @@ def _stands(key: ObjectKey, objects: dict[ObjectKey, Object]) -> bool:
     return needed is None or _stands(needed, objects)
 
 
-@settings(max_examples=300)
+@settings(max_examples=600)
 @given(HISTORIES)
 def test_whatever_happens_the_kernel_becomes_what_is_desired(history: History) -> None:
     check(history)
+
+
+MUTANTS = (
+    ("reconcile", "elif have is None or self.synced:", "else:"),
+    ("reconcile", "if not self.synced:\n                        continue", "pass"),
+    ("reconcile", "self.wanted.dirty.update(dict.fromkeys(self.waiting))", "pass"),
+    ("reconcile", "            self._look_at_everything()\n        elif", "            pass\n        elif"),
+    ("reconcile", "for prefix in differing:", "for prefix in ():"),
+    ("reconcile", "readers.writing.again(differing)", "pass"),
+    ("reconcile", "self._observed = False\n        if", "if"),
+    ("reconcile", "self.refused.add(row, refusal, now)", "pass"),
+    ("reconcile", 'self._look_again |= refused and row[0] == "link"', "pass"),
+    ("reconcile", "self._move_all(self.nexthops.look_again())", "self.nexthops.look_again()"),
+    ("reconcile", "self.disturbed(self._standing_on(gone), now)", "pass"),
+    ("reconcile", "self._scopes |= scopes", "self._scopes = scopes"),
+    ("nexthops", "self._set(id_, None)", "pass"),
+    ("nexthops", "self._set(id_, content)\n        self._touched", "self._touched"),
+    ("nexthops", "self.rows.pop(leaf, None)", "pass"),
+    ("nexthops", "content = present if self._frozen or len(asked) > 1 else", "content ="),
+    ("plan", "case Group(members=members):", "case Group(members=members) if False:"),
+    ("plan", "case Leaf(device=str(device)):\n                found", "case 0:\n                found"),
+    ("plan", "if any((link.table, afi) not in ends", "if any(False"),
+    ("plan", "case Leaf():\n            return LEAF", "case Leaf():\n            return GROUP + 1"),
+    ("wanted", "self._dependents.setdefault(needed, {})[key] = None", "pass"),
+    ("wanted", 'if key[0] == "bridge":', "if False:"),
+    ("refused", "heappush(self._heap, (trial.due, next(self._order), row))", "pass"),
+)
+"""Module, what stands in it, and the fault that somebody could make of it."""
+
+
+def mutant(name: str, right: str, wrong: str) -> type[Reconciler]:
+    """Return the reconciler with the fault built in."""
+    modules = {each: ModuleType(f"bgpvpn.{each}") for each in dict.fromkeys((name, "reconcile"))}
+    for each, module in modules.items():
+        source = Path(bgpvpn.__path__[0], f"{each}.py").read_text()
+        if each == name:
+            assert source.count(right) == 1, f"{each}.py has this line {source.count(right)} times: {right}"
+            source = source.replace(right, wrong)
+        exec(compile(source, f"{each}.py", "exec"), vars(module))
+    reconcile = vars(modules["reconcile"])
+    reconcile.update((key, value) for key, value in vars(modules[name]).items() if key in reconcile)
+    found: type[Reconciler] = reconcile["Reconciler"]
+    return found
+
+
+@pytest.mark.parametrize(("name", "right", "wrong"), MUTANTS)
+def test_a_fault_that_is_built_in_is_found(name: str, right: str, wrong: str) -> None:
+    reconciler = mutant(name, right, wrong)
+
+    def survives(seed: int) -> bool:
+        random = Random(seed)
+        length = random.randrange(3, 60)
+        history = [(random.choice(HAPPENINGS), random.randrange(12), random.randrange(8)) for _ in range(length)]
+        try:
+            check(history, reconciler)
+        except Exception:
+            return False
+        return True
+
+    assert not all(survives(seed) for seed in range(2000))
