@@ -168,7 +168,8 @@ class VniConfig:
 class TablesConfig:
     """[tables]"""
 
-    range: range = _option(_range(256, 0xFFFFFFFE), range(100000, 200000))
+    # A VRF device is named after its table, and a name has 15 characters at most.
+    range: range = _option(_range(256, 999_999_999), range(100000, 200000))
 
 
 @attrs.frozen(kw_only=True)
