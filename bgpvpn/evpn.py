@@ -147,17 +147,23 @@ class Evi(Instance):
         dirty = dict(islice(self.dirty.items(), most))
         for destination in dirty:
             del self.dirty[destination]
+        refused: dict[Path, bool] = {}  # many routes have the same path
         for destination in dirty:
             kind, octets = destination
             keys = self.keys.get(destination, {})
             candidates = self.candidates(Family.EVPN, keys)
-            present = dict.fromkeys(candidate.key for candidate in candidates)
+            present = dict.fromkeys([candidate.key for candidate in candidates])
             if present:
                 self.keys[destination] = present
             else:
                 self.keys.pop(destination, None)
-            usable = [candidate for candidate in candidates if not self.refusal(candidate.path)]
-            remote = [candidate for candidate in usable if candidate.source != LOCAL]
+            remote = []
+            for candidate in candidates:
+                path = candidate.path
+                if path not in refused:
+                    refused[path] = bool(self.refusal(path))
+                if candidate.source != LOCAL and not refused[path]:
+                    remote.append(candidate)
             if kind == "mac":
                 self._choose_mac(octets, remote)
             elif kind == "ip":
@@ -191,9 +197,9 @@ class Evi(Instance):
 
     def _choose_mac(self, mac: bytes, remote: list[Candidate]) -> None:
         winner = newest(remote)
-        there, sticky = (-1, False) if winner is None else mobility_of(winner.path)
         local = self._local.get(mac)
         if local:
+            there, sticky = (-1, False) if winner is None else mobility_of(winner.path)
             here = self.sequence.setdefault(mac, min(there + 1, HIGHEST_SEQUENCE))
             ours = (-here, self.identity.tunnel)
             if winner is None or (not sticky and ours < (-there, vtep_of(winner.path))):
@@ -279,8 +285,8 @@ def newest(candidates: list[Candidate]) -> Candidate | None:
 
     All nodes must agree where a MAC is, so the number and the address count before LOCAL_PREF (RFC 7432 section 15).
     """
-    if not candidates:
-        return None
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
 
     def rank(candidate: Candidate) -> tuple[bool, int, bytes]:
         number, sticky = mobility_of(candidate.path)
