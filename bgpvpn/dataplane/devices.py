@@ -6,10 +6,12 @@ import errno
 from collections.abc import Mapping
 from pathlib import Path
 
-from bgpvpn.dataplane import links
+from bgpvpn.dataplane import encode, links
 from bgpvpn.dataplane.encode import DELLINK, GETLINK, NEWADDR, ip_address
-from bgpvpn.dataplane.links import Device
-from bgpvpn.dataplane.rows import BridgeLink, Link, Refusal, TunnelLink, VrfLink, VxlanLink
+from bgpvpn.dataplane.links import NOWHERE, Device
+from bgpvpn.dataplane.linux import AFIS
+from bgpvpn.dataplane.rows import UNREACHABLE_METRIC, BridgeLink, Link, Refusal, TunnelLink, VrfLink, VxlanLink
+from bgpvpn.dataplane.rules import vrfs_first
 from bgpvpn.dataplane.sockets import Requests
 from bgpvpn.dataplane.wire import CREATE, REPLACE, Failure, Request
 from bgpvpn.dataplane.words import ip
@@ -30,6 +32,7 @@ class Devices:
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
+        self.others_tables: dict[int, str] = {}  # of VRF devices that are not ours, and their names, when last read
         self.worked_on: set[int] = set()  # indexes, until cleared by who reads it
         self.removed: set[int] = set()  # likewise
 
@@ -54,11 +57,16 @@ class Devices:
                 raise OSError(answer.errno, f"netlink: {answer.words}")
         return None
 
-    def all(self) -> dict[int, Device]:
-        """Return all devices by index."""
+    def all(self, master: int = 0) -> dict[int, Device]:
+        """Return all devices, or those in another device, by index."""
         found = self._requests.dump(
-            GETLINK, links.by_index(0), lambda messages: [links.device(message.body) for message in messages]
+            GETLINK,
+            links.by_master(master) if master else links.by_index(0),
+            lambda messages: [links.device(message.body) for message in messages],
         )
+        if not master:
+            tables = ((links.vrf_table(device), device.name) for device in found if not device.ours)
+            self.others_tables = {table: name for table, name in tables if table is not None}
         return {device.index: device for device in found}
 
     def row(self, device: Device, names: Mapping[int, str]) -> Link | None:
@@ -71,20 +79,21 @@ class Devices:
         there = self.find(name)
         if there is not None and not there.ours:
             raise Refused(f"{name}: somebody else has a device of this name", errno.EEXIST)
-        master = self._master(name, link)
+        master, made = self._master(name, link), False
         if there is not None:
             row = links.row(there, {})
             if row is None or links.fixed(row) != links.fixed(link):
                 self._remove(there)
                 there = None
         if there is None:
-            self._do(f"{name}: cannot be made", links.creation(name, link), _clash(link))
-            there = self.find(name)
+            if isinstance(link, VrfLink) and (other := self.find(self.others_tables.get(link.table, ""))) is not None:
+                raise Refused(f"{name}: table {link.table} is that of {other.name} already", errno.EEXIST)
+            self._do(f"{name}: cannot be made", links.creation(name, link), clash=_clash(link))
+            there, made = self.find(name), True
             if there is None:
                 raise Refused(f"{name}: was removed while it was made", errno.ENODEV)
         self.worked_on.add(there.index)
-        for request in links.settings(there.index, link, master):
-            self._do(f"{name}: cannot be set", request)
+        self._do(f"{name}: cannot be set", *links.settings(there, link, master, made))
         self._switch(name, link)
         self._do(f"{name}: cannot be set up", links.going_up(there.index))
         if isinstance(link, BridgeLink) and link.gateway:
@@ -97,8 +106,13 @@ class Devices:
     def remove(self, name: str) -> None:
         """Remove a device if it is there and ours."""
         there = self.find(name)
-        if there is not None and there.ours:
-            self._remove(there)
+        if there is None or not there.ours:
+            return
+        self._remove(there)
+        master = self.at(there.master)
+        if master is not None and master.name == NOWHERE and not self.all(master.index):
+            self._remove(master)
+            self._do(NOWHERE, *_ends(None))
 
     def _remove(self, device: Device) -> None:
         self.worked_on.add(device.index)
@@ -108,7 +122,7 @@ class Devices:
     def _master(self, name: str, link: Link) -> int:
         master = links.master_of(link)
         if master is None:
-            return 0
+            return self._nowhere() if isinstance(link, BridgeLink) else 0
         device = self.find(master)
         if device is None:
             raise Refused(f"{name}: {master}, that it goes into, is not there", errno.ENODEV)
@@ -116,20 +130,36 @@ class Devices:
             raise Refused(f"{name}: {master}, that it goes into, is somebody else's", errno.EEXIST)
         return device.index
 
-    def _do(self, what: str, request: Request, clash: str = "") -> None:
-        for failure in self._requests.do([request]).values():
-            words = clash if clash and failure.errno == errno.EEXIST else failure.words
-            raise Refused(f"{what}: {words}", failure.errno)
+    def _nowhere(self) -> int:
+        self._do(f"{NOWHERE}: cannot have an end", *_ends(UNREACHABLE_METRIC))  # first, so that it never leads anywhere
+        there = self.find(NOWHERE)
+        return there.index if there is not None and there.ours and there.up else self.make(NOWHERE, links.NOWHERE_LINK)
+
+    def _do(self, what: str, *requests: Request, clash: str = "") -> None:
+        for request in requests:
+            for failure in self._requests.do([request]).values():
+                words = clash if clash and failure.errno == errno.EEXIST else failure.words
+                raise Refused(f"{what}: {words}", failure.errno)
 
     def _switch(self, name: str, link: Link) -> None:
         match link:
             case VrfLink():
-                # The kernel has no such switch for a device of its own.
-                _write(name, "ipv6/conf/all/forwarding", 1)
+                if failure := vrfs_first(self._requests):
+                    raise Refused(f"{name}: cannot put the rule for VRFs first: {failure.words}", failure.errno)
+                _write(name, "ipv6/conf/all/forwarding", 1)  # IPv6 has no such switch for a device of its own
             case TunnelLink():
                 _write(name, f"mpls/conf/{name}/input", 1)
             case BridgeLink():
                 _write(name, f"ipv4/neigh/{name}/proxy_delay", 0)  # else an answer waits for up to 0.8 s
+
+
+def _ends(wanted: int | None) -> list[Request]:
+    table = links.NOWHERE_LINK.table
+    return [
+        request
+        for afi in AFIS
+        for request in encode.requests(("unreachable", (table, afi), wanted, UNREACHABLE_METRIC), lambda _: 0)
+    ]
 
 
 def raise_labels(stop: int) -> None:
@@ -163,6 +193,4 @@ def _clash(link: Link) -> str:
         case TunnelLink():
             remote = ip(link.remote) if any(link.remote) else "anyone"
             return f"another tunnel from {ip(link.local)} to {remote} is there already"
-        case VrfLink():
-            return f"table {link.table} is another VRF's already"
     return ""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from bgpvpn.dataplane.encode import AF_INET, AF_INET6, NEWLINK, SETLINK
-from bgpvpn.dataplane.rows import ALIAS, PROTOCOL, BridgeLink, Link, TunnelLink, VrfLink, VxlanLink
+from bgpvpn.dataplane.rows import ALIAS, NEXTHOP_BASE, PROTOCOL, BridgeLink, Link, TunnelLink, VrfLink, VxlanLink
 from bgpvpn.dataplane.wire import (
     CREATE,
     EXCL,
@@ -48,6 +48,10 @@ IFF_UP = 0x1
 LINK = struct.Struct("=BxHiII")  # family, device type, index, flags, mask of the flags that are set
 _PORT = struct.Struct("!H")
 _TTL = 64
+
+NOWHERE = "bv-nowhere"
+NOWHERE_LINK = VrfLink(f"{ALIAS}nowhere:", NEXTHOP_BASE)
+"""The VRF of the bridges that no VRF routes for: the main table would route whatever is sent to their MAC."""
 
 _GROUP = PROTOCOL << 8
 _CHOSEN_MAC, _CHOSEN_MTU = 1, 2
@@ -91,6 +95,11 @@ def by_index(index: int) -> bytes:
     return LINK.pack(0, 0, index, 0, 0) + number(IFLA_EXT_MASK, _SKIP_STATISTICS)
 
 
+def by_master(index: int) -> bytes:
+    """Return the body that asks, in a dump, for the devices in a device."""
+    return by_index(0) + number(IFLA_MASTER, index)
+
+
 def device(body: bytes) -> Device:
     """Decode what the kernel says of a device."""
     _, _, index, flags, _ = LINK.unpack_from(body)
@@ -132,17 +141,23 @@ def row(device: Device, names: Mapping[int, str], takes_mpls: bool = True) -> Li
 
     match device.kind:
         case "vrf":
-            faults += _ipv4_faults(device, _ROUTES)
+            faults += _ipv4_faults(device)
             return VrfLink(alias(), integer(properties.get(_VRF_TABLE, b"")))
         case "gre" | "ip6gre":
             if not takes_mpls:
                 faults.append("takes no MPLS")
             return TunnelLink(alias(), properties.get(_GRE_LOCAL, b""), properties.get(_GRE_REMOTE, b""))
         case "bridge":
-            faults += _ipv4_faults(device, _ROUTES if master else _ROUTES_NOT)
+            faults += _ipv4_faults(device) if master else ["in no VRF"]
             mac = device.mac if device.group & _CHOSEN_MAC else None
             mtu = device.mtu if device.group & _CHOSEN_MTU else None
-            return BridgeLink(alias(), mac, mtu, master, bool(device.ipv4 and device.ipv4[_PROXY_ARP - 1]))
+            return BridgeLink(
+                alias(),
+                mac,
+                mtu,
+                None if master == NOWHERE else master,
+                bool(device.ipv4 and device.ipv4[_PROXY_ARP - 1]),
+            )
         case "vxlan":
             for name, told, good in (
                 ("learns", properties.get(_VXLAN_LEARNING), b"\0"),
@@ -155,6 +170,11 @@ def row(device: Device, names: Mapping[int, str], takes_mpls: bool = True) -> Li
             port = int.from_bytes(properties.get(_VXLAN_PORT, b""), "big")
             return VxlanLink(alias(), integer(properties.get(_VXLAN_ID, b"")), local, port, master or "")
     return None
+
+
+def vrf_table(device: Device) -> int | None:
+    """Return the table of a VRF device, None for any other."""
+    return integer(device.properties.get(_VRF_TABLE, b"")) if device.kind == "vrf" else None
 
 
 def kind_of(link: Link) -> str:
@@ -217,17 +237,22 @@ def _data(link: Link) -> list[bytes]:
             return data if len(link.local) == 4 else [*data, octet(_VXLAN_ZERO_CSUM6_RX, 1)]
 
 
-def settings(index: int, link: Link, master: int) -> list[Request]:
-    """Return what gives a device all that can be changed; it is not set up yet, so that nothing gets in too early."""
+def settings(there: Device, link: Link, master: int, made: bool) -> list[Request]:
+    """Return what gives a device, perhaps just made, all that can be changed; it is not set up yet.
+
+    A bridge is told to keep the MAC that it has, if it is given none: it would take that of a port, and all its
+    neighbours are lost whenever its MAC changes, or is only set.
+    """
+    index = there.index
     body = LINK.pack(0, 0, index, 0, 0) + text(IFLA_IFALIAS, link.alias) + number(IFLA_GROUP, _group(link))
     families = nest(AF_INET6, octet(_ADDR_GEN_MODE, _NO_ADDRESS))
     match link:
         case VrfLink():
             families += _ipv4(_ROUTES)
         case BridgeLink():
-            families += _ipv4((_ROUTES if link.master else _ROUTES_NOT) | {_PROXY_ARP: int(link.gateway)})
-            if link.mac is not None:
-                body += attribute(IFLA_ADDRESS, link.mac)
+            families += _ipv4(_ROUTES | {_PROXY_ARP: int(link.gateway)})
+            if made or link.mac not in (None, there.mac):
+                body += attribute(IFLA_ADDRESS, link.mac or there.mac)
             if link.mtu is not None:
                 body += number(IFLA_MTU, link.mtu)
             body += number(IFLA_MASTER, master)
@@ -268,22 +293,19 @@ def link_local(mac: bytes) -> bytes:
     return b"\xfe\x80" + bytes(6) + bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:]
 
 
-# A bridge that no VRF routes for must not route either, or its packets would escape to the main table: the reverse path
-# of every packet is then another device's, and strict filtering drops it.
 _ROUTES = {_FORWARDING: 1, _RP_FILTER: 0, _PROMOTE_SECONDARIES: 1}
-_ROUTES_NOT = {_FORWARDING: 0, _RP_FILTER: 1, _PROMOTE_SECONDARIES: 1}
 
 
 def _ipv4(settings: Mapping[int, int]) -> bytes:
     return nest(AF_INET, nest(_INET_CONF, *(number(kind, value) for kind, value in settings.items())))
 
 
-def _ipv4_faults(device: Device, wanted: Mapping[int, int]) -> list[str]:
+def _ipv4_faults(device: Device) -> list[str]:
     names = {_FORWARDING: "forwarding", _RP_FILTER: "rp_filter"}
     return [
         f"{name} {device.ipv4[kind - 1]}"
         for kind, name in names.items()
-        if len(device.ipv4) >= kind and device.ipv4[kind - 1] != wanted[kind]
+        if len(device.ipv4) >= kind and device.ipv4[kind - 1] != _ROUTES[kind]
     ]
 
 

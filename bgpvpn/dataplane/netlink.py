@@ -232,7 +232,7 @@ class Netlink:
         """Compare a device that something was told of with what is known of it."""
         device = self._devices.at(index)
         if device is None:
-            return {"all"}
+            return set()  # that is told by itself
         master = self._devices.at(device.master)
         names = {device.master: master.name} if master is not None else {}
         if index in self._known.links:

@@ -23,6 +23,7 @@ from bgpvpn.dataplane.encode import (
     RTA_TABLE,
     RTN_UNREACHABLE,
 )
+from bgpvpn.dataplane.links import NOWHERE, NOWHERE_LINK
 from bgpvpn.dataplane.linux import AFIS
 from bgpvpn.dataplane.rows import (
     PROTOCOL,
@@ -93,7 +94,7 @@ class Reading:
         known = self._known
         known.links, known.attached = {}, {}
         for index, device in devices.items():
-            if device.ours and (link := self._devices.row(device, names)) is not None:
+            if device.ours and device.name != NOWHERE and (link := self._devices.row(device, names)) is not None:
                 known.links[index] = (device.name, link)
             elif (attached := attachments.row(device, names)) is not None:
                 known.attached[index] = attached
@@ -136,7 +137,7 @@ class Reading:
         for afi in AFIS:
             body = ROUTE.pack(FAMILY[afi], 0, 0, 0, 0, PROTOCOL, 0, RTN_UNREACHABLE, 0)
             for route in self._each(GETROUTE, body, decode.ip_route):
-                if decode.is_end(route):
+                if decode.is_end(route) and route.at[0] != NOWHERE_LINK.table:
                     ends[route.at] = UNREACHABLE_METRIC
         return ends
 

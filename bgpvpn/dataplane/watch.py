@@ -7,6 +7,7 @@ know, or than we did a moment ago.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection
 
 import attrs
@@ -89,11 +90,15 @@ class Watch:
     def note(self, done: Collection[Row] = (), devices: Collection[int] = ()) -> None:
         """Read what has come; rows just done (None: removed), and devices just worked on, are our own doing."""
         tables = self._known.tables
-        try:
-            for message in self._socket.drained():
-                self._note(message, done, devices, tables)
-        except OSError:
-            self.scopes.add("all")  # some were lost
+        while True:
+            try:
+                for message in self._socket.drained():
+                    self._note(message, done, devices, tables)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.scopes.add("all")  # some were lost; others are there still
 
     def taken(self) -> tuple[set[Scope], set[int]]:
         """Return (once) the scopes, and the indexes of links and attached interfaces that something was told of."""
@@ -183,8 +188,9 @@ class Watch:
         if not isinstance(link, VxlanLink):
             return
         removed = message.type == DELNEIGH
-        if entry.vtep is None:  # the bridge's entry beside it: only its loss matters
-            if removed and not entry.state & NUD_PERMANENT and ("fdb", (name, entry.mac), None) not in done:
+        if entry.vtep is None:  # the bridge's entry beside it, of which only the loss matters; or the same, told twice
+            lost = removed and entry.bridge and not entry.state & NUD_PERMANENT
+            if lost and ("fdb", (name, entry.mac), None) not in done:
                 self.scopes.add("fdb")
             return
         vni = link.vni if entry.vni is None else entry.vni
