@@ -69,10 +69,16 @@ def _port(node: Node, port: Port) -> Verdict:
     if endpoint is None:
         return "DOWN", "neither the port nor its network is bound to a VPN that is up"
     segment = node.segments.segments[endpoint.segment]
+    if segment.name in node.instances.failed:
+        return "ERROR", node.instances.failed[segment.name]
     return worst(node, [("attachment", port.id), *_segment_keys(node, segment)])
 
 
 def _segments(node: Node, segments: Iterable[Segment], without: str) -> Verdict:
+    segments = list(segments)
+    for segment in segments:
+        if segment.name in node.instances.failed:
+            return "ERROR", node.instances.failed[segment.name]
     keys = [key for segment in segments for key in _segment_keys(node, segment)]
     return worst(node, keys) if keys else ("DOWN", without)
 
