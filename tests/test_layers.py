@@ -60,6 +60,11 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "bgpvpn.dataplane.rows",
             "bgpvpn.dataplane.linux",
+            "bgpvpn.dataplane.wire",
+            "bgpvpn.dataplane.encode",
+            "bgpvpn.dataplane.decode",
+            "bgpvpn.dataplane.links",
+            "bgpvpn.dataplane.words",
             "bgpvpn.dataplane.words",
             "bgpvpn.plan",
             "bgpvpn.refused",

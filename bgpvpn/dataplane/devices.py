@@ -163,9 +163,10 @@ def _ends(wanted: int | None) -> list[Request]:
 
 
 def raise_labels(stop: int) -> None:
-    """Let the kernel have label routes up to a label; OSError when it cannot."""
+    """Let the kernel have label routes up to a label; one without MPLS refuses them one by one.  OSError."""
     path = "mpls/platform_labels"
-    if int(_read(path) or 0) < stop:
+    room = _read(path)
+    if room is not None and int(room) < stop:
         (_SYSCTL / path).write_text(str(stop))
 
 

@@ -6,7 +6,6 @@ Links are in `links.py`.  Pure; devices are asked for by name, in the hope of an
 from __future__ import annotations
 
 import functools
-import socket
 import struct
 from collections.abc import Callable, Collection
 
@@ -34,7 +33,7 @@ NEWLINKPROP, DELLINKPROP = 108, 109
 
 REMOVALS = frozenset({DELADDR, DELROUTE, DELNEIGH, DELNEXTHOP})
 
-AF_INET, AF_INET6, AF_BRIDGE, AF_MPLS = int(socket.AF_INET), int(socket.AF_INET6), 7, 28
+AF_INET, AF_INET6, AF_BRIDGE, AF_MPLS = 2, 10, 7, 28
 FAMILY: dict[int, int] = {4: AF_INET, 6: AF_INET6}
 FAMILY_OF_LENGTH = {4: AF_INET, 16: AF_INET6}
 

@@ -8,11 +8,11 @@ an answer that is not there then is lost.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -49,8 +49,6 @@ _SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 26, 32, 33
 _CLONE_NEWNET = 0x40000000
 
 _BUFFER = 8 << 20
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Changed(Exception):  # a dump that changes went through while it was read
@@ -217,12 +215,9 @@ class Notifications:
                 (0x06, 0, 0, 0xFFFFFFFF),  # return all of it
             )
         )
-        filter_code = ctypes.create_string_buffer(program)
-        self._socket.setsockopt(
-            socket.SOL_SOCKET,
-            _SO_ATTACH_FILTER,
-            struct.pack("HL", len(program) // 8, ctypes.addressof(filter_code)),
-        )
+        instructions = array("Q", program)
+        address, length = instructions.buffer_info()
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", length, address))
         for group in groups:
             self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
@@ -271,6 +266,8 @@ def _inside(namespace: int | None) -> Iterator[None]:
 
 
 def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNET):
+    import ctypes  # os.setns is there from Python 3.12 on; few need this, and it takes memory
+
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET):
         number = ctypes.get_errno()
         raise OSError(number, f"cannot enter a network namespace: {os.strerror(number)}")

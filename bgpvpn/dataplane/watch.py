@@ -89,10 +89,11 @@ class Watch:
 
     def note(self, done: Collection[Row] = (), devices: Collection[int] = ()) -> None:
         """Read what has come; rows just done (None: removed), and devices just worked on, are our own doing."""
-        tables = self._known.tables
+        tables: set[int] = set()
         while True:
             try:
                 for message in self._socket.drained():
+                    tables = tables or self._known.tables
                     self._note(message, done, devices, tables)
                 return
             except OSError as error:
@@ -159,6 +160,8 @@ class Watch:
         if message.body[0] == AF_MPLS:
             self.scopes.add("mpls")
             return
+        if message.body[4] == TABLE_MAIN and "underlay" in self.scopes:
+            return
         route = decode.ip_route(message.body)
         if route is None or route.protocol == KERNEL:
             return
@@ -172,7 +175,7 @@ class Watch:
                 else:
                     taken.pop(route.prefix, None)
                 self.scopes.add(route.at)
-        elif route.at[0] == TABLE_MAIN and not {route.device} & (self._known.links.keys() | set(devices)):
+        elif route.at[0] == TABLE_MAIN and route.device not in self._known.links and route.device not in devices:
             self.scopes.add("underlay")
 
     def _neighbour(self, message: Message, done: Collection[Row], devices: Collection[int]) -> None:
