@@ -7,7 +7,7 @@
 - **The gate.** Until `open_gate`, what is missing is added, and what is there is neither changed nor removed: after a
   restart absence proves nothing (RFC 4724 section 4.1).  A restart with the same answer then writes nothing.
 - **Refused rows** are tried again with back-off, and hold up only what cannot do without them (`bgpvpn.plan`); those
-  that wait for others' doing are tried as soon as an interface came.
+  that wait for others' doing are tried as soon as an interface came, and all as soon as a device of ours did.
 - **Repair.** What others change is read again and put right, and every minute all is read again, a part at a time.
 - **Routes wait** until the node is settled, half a second at most, so that a change of many routes is seen as one:
   it can then be a change of one nexthop object (`bgpvpn.nexthops`).
@@ -109,12 +109,13 @@ class Reconciler:
             done += self._compile()
             for row in self.refused.take_due(now):
                 self._again(row)
+            if self._look_again:
+                self._look_again = False
+                self._count()
+                self._move_all(self.nexthops.look_again())
             routes = self._routes_due(now, settled)
             if routes:
                 self._count()
-            if self._look_again:
-                self._look_again = False
-                self._move_all(self.nexthops.look_again())
             self.nexthops.settle()
             writes, looked_at = self._next_writes(most) if routes else ({}, 0)
             before, after, removals = ordered(self._operations())
@@ -200,7 +201,7 @@ class Reconciler:
             scopes = EVERYTHING if "all" in self._scopes else set(self._scopes)
         elif now >= self._audit_at:
             if not self._audit_left:
-                self._audit_left = [*KINDS, *self.actual.routes]
+                self._audit_left = [*self.actual.routes, *reversed(KINDS)]
                 self.nexthops.forget_unused()
             scopes = [self._audit_left.pop()]
             self._audit_at = self._next_audit(now)
@@ -367,7 +368,9 @@ class Reconciler:
                     gone.add(key)
                 elif kind == "nexthop" and self.nexthops.used(key):
                     self.disturbed(list(self.actual.routes), now)
-            if (kind == "link" and have is None) or (kind == "nexthop" and refused_before):
+            if kind == "link" and have is None:
+                self.refused.wake(now, every=True)
+            elif kind == "nexthop" and refused_before:
                 self.refused.wake(now)
             elif kind == "link" and want is not None:
                 self.disturbed(self.dataplane.disturbed(), now)  # replaced, perhaps, with all that stood on it

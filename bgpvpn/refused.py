@@ -51,10 +51,10 @@ class Refused:
         """Forget a row, as it was taken or is not wanted any more; True if it had been refused."""
         return self.trials.pop(row, None) is not None
 
-    def wake(self, now: float) -> None:
-        """Let the rows that wait for others' doing be tried at once."""
+    def wake(self, now: float, *, every: bool = False) -> None:
+        """Let the rows that wait for others' doing, or every row, be tried at once."""
         for row, trial in self.trials.items():
-            if trial.refusal.waits:
+            if every or trial.refusal.waits:
                 self._set(row, attrs.evolve(trial, due=now))
 
     def take_due(self, now: float) -> list[Hashable]:
