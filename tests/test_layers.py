@@ -65,7 +65,6 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.dataplane.decode",
             "bgpvpn.dataplane.links",
             "bgpvpn.dataplane.words",
-            "bgpvpn.dataplane.words",
             "bgpvpn.plan",
             "bgpvpn.refused",
             "bgpvpn.wanted",
