@@ -21,8 +21,8 @@ from typing import Any
 
 from cli.api import ApiError
 from lab.generator import route_target
-from lab.pair import NODE, BenchError, Pair, batch, ip
-from lab.usage import machine
+from lab.pair import NODE, BenchError, Pair, batch, ip, namespaces, output
+from lab.usage import has_mpls, machine
 
 LIMIT_S = 300.0  # of each step
 
@@ -34,7 +34,7 @@ def ingest(routes: int, vpns: int, single: bool) -> None:
     with Pair([str(routes), str(vpns), "1", *(["--single"] if single else [])]) as pair:
         make_vpns(pair, vpns)
         pair.hear("ready", None, LIMIT_S)
-        if pair.whole:
+        if has_mpls():
             pair.hear("heard", vpns, LIMIT_S)
         pair.rest(partial(pair.counts, 0), LIMIT_S, "the daemon rests before the start")
         for step, there in (("announce", routes), ("withdraw", 0)):
@@ -45,6 +45,15 @@ def ingest(routes: int, vpns: int, single: bool) -> None:
             if (found := kernel_routes()) != there:
                 raise BenchError(f"the daemon counts {there} routes in the kernel, `ip route` shows {found}")
             report("ingest", step=step, **counts, **used.since(before, routes), wall_s=round(at - began, 2))
+
+
+def kernel(routes: int, tables: int) -> None:
+    """Write routes with the reconciler alone, start it anew, and remove them."""
+    progress(f"kernel: {routes} routes in {tables} tables")
+    with namespaces(NODE):
+        ip(f"-n {NODE} link set lo up", f"-n {NODE} route add 192.0.2.0/24 dev lo")
+        for line in output(NODE, LIMIT_S, "lab.reconciling", str(routes), str(tables)).splitlines():
+            report("kernel", routes=routes, tables=tables, **json.loads(line))
 
 
 def make_vpns(pair: Pair, vpns: int) -> None:
@@ -99,11 +108,16 @@ def main(words: Iterable[str] | None = None) -> int:
     one.add_argument("--routes", type=int, default=100_000)
     one.add_argument("--vrfs", type=int, default=10)
     one.add_argument("--single", action="store_true", help="one route in each UPDATE")
+    one = benches.add_parser("kernel", help="the reconciler and the kernel alone")
+    one.add_argument("--routes", type=int, default=100_000)
+    one.add_argument("--tables", type=int, default=10)
     told = parser.parse_args(None if words is None else list(words))
     try:
         match told.bench:
             case "ingest":
                 ingest(told.routes, told.vrfs, told.single)
+            case "kernel":
+                kernel(told.routes, told.tables)
     except (BenchError, ApiError, OSError) as error:
         progress(f"not complete: {error}")
         return 1

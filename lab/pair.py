@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from cli.api import Api, ApiError
 from lab.generator import pe_address
-from lab.usage import Usage
+from lab.usage import Usage, has_mpls
 
 NODE, PEER = "bench-node", "bench-peer"
 NODE_ADDRESS, PEER_ADDRESS = "192.0.2.11", "192.0.2.100"
@@ -62,7 +62,6 @@ class Pair:
         """`generator` are the words of lab.generator after its addresses."""
         self._words = generator
         self._stack = contextlib.ExitStack()
-        self.whole = Path("/proc/sys/net/mpls").is_dir()  # the kernel has what VPNs need
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -97,7 +96,7 @@ class Pair:
         self._stack.close()
 
     def _start(self) -> subprocess.Popen[str]:
-        module = "bgpvpn.daemon" if self.whole else "lab.bare"
+        module = "bgpvpn.daemon" if has_mpls() else "lab.bare"
         arguments = ("--config", str(self._folder / "bgpvpn.toml"))
         daemon = self._stack.enter_context(_process(NODE, module, *arguments, stderr=self._log))
         self.wait(self._answers, READY_S, "bgpvpnd answers")
@@ -201,6 +200,18 @@ def batch(namespace: str, lines: Sequence[str]) -> None:
     done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"ip -batch: {done.stderr.strip()}")
+
+
+def output(namespace: str, within_s: float, module: str, *words: str) -> str:
+    """Run a module of ours in a namespace, and return what it printed; BenchError with its words when it fails."""
+    with _process(namespace, module, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            said, errors = process.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{module} did not end in {within_s:g} s") from None
+    if process.returncode:
+        raise BenchError(f"{module}: {errors.strip()[-2000:]}")
+    return str(said)
 
 
 def _addressed(namespace: str, loopback: str, address: str) -> tuple[str, ...]:

@@ -57,6 +57,11 @@ class Usage:
         }
 
 
+def has_mpls() -> bool:
+    """Whether the kernel has MPLS, and then all that VPNs need; see lab/kernel-probe."""
+    return Path("/proc/sys/net/mpls").is_dir()
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on; lab/bench says what cannot be seen from inside user-mode-linux."""
     uml = "User Mode Linux" in Path("/proc/cpuinfo").read_text()
