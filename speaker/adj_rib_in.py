@@ -116,10 +116,10 @@ class AdjRibIn:
     def _refusal(self, family: Family, attributes: Attributes) -> str | None:
         own = self.own
         if family is not Family.RTC:
-            if attributes.next_hop in own.addresses:
-                return "next hop is our own address (RFC 4271 section 5.1.3)"
             if attributes.originator_id == own.router_id:
                 return "ORIGINATOR_ID is ours: our own route, reflected (RFC 4456 section 8)"
+            if attributes.next_hop in own.addresses:
+                return "next hop is our own address (RFC 4271 section 5.1.3)"
         if own.cluster_id and own.cluster_id in attributes.cluster_list:
             return "CLUSTER_LIST holds our cluster id: a reflection loop (RFC 4456 section 8)"
         for _, numbers in attributes.as_path:
