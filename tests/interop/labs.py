@@ -261,9 +261,9 @@ class Node:
         found: list[Any] = self.api.get("routes", **query)
         return [route for route in found if route["source"] != "local"]
 
-    def heard(self, prefix: str, **query: str) -> bool:
-        """Whether a peer told about a prefix."""
-        return any(prefix in route["nlri"].split() for route in self.routes(**query))
+    def heard(self, what: str, **query: str) -> bool:
+        """Whether a peer told about a prefix, or a MAC address or IP address of an l2 VPN."""
+        return any(what in re.split(r"[][ ]", route["nlri"]) for route in self.routes(**query))
 
     @property
     def ready(self) -> bool:
@@ -290,14 +290,33 @@ class Node:
         """What is in the kernel."""
         return kernel_state(self.lab, self.name)
 
-    def has(self, state: State) -> bool:
-        """Whether the kernel has this and nothing else."""
-        return not difference(state, self.kernel())
+    def changes(self, state: State) -> list[str]:
+        """How the kernel differs from a state, to the letter."""
+        return difference(state, self.kernel())
+
+    def means(self, state: State) -> bool:
+        """Whether the kernel means what a state means: things that were made again may have other numbers."""
+        return not difference(meaning(state), meaning(self.kernel()))
 
     @property
     def pid(self) -> int:
         """The daemon's process."""
         return next(each.pid for each in self.lab.running() if each.node == self.name and each.name == "bgpvpnd")
+
+
+NUMBERS = re.compile(r"^\d+: |^id \d+|\b(?:nhid|group) \d+|(?:link/ether|bridge_id|designated_root) \S+|\bbrd ff\S+")
+"""What the kernel, or we, count or draw: indexes, ids of next hops, MAC addresses of devices."""
+
+ADDRESSES = re.compile(r"\bfe80::|\bff02::1:ff|33:33:ff:|\bdev bv-\S+ (?:vlan \d+ )?(?:master \S+ )?permanent")
+"""What the kernel makes of MAC addresses of devices."""
+
+
+def meaning(state: State) -> State:
+    """A state without the numbers that differ when a thing is removed and made again."""
+    return {
+        kind: sorted(NUMBERS.sub("", line) for line in lines if not ADDRESSES.search(line))
+        for kind, lines in state.items()
+    }
 
 
 def _subnets(host: Host) -> list[dict[str, str]]:
