@@ -140,11 +140,7 @@ class Nexthops:
             self._set(id_, content)
             if len(wants) == 1:
                 ((via, afi),) = wants
-                if (
-                    via is not None
-                    and content == self.content(via, afi)
-                    and self._homes.get((via, afi)) not in self.rows
-                ):
+                if via is not None and content == self.content(via, afi):
                     self._homes[(via, afi)] = id_
 
     def look_again(self) -> set[tuple[int, Via, Afi]]:

@@ -125,6 +125,9 @@ class Reconciler:
             self._write(writes, now)
             self._apply(after, now)
             self._apply(removals, now)
+            if before or after or removals or writes:
+                # While we wrote, others may have; and a device that was made anew took along what stood on it.
+                self.disturbed(self.dataplane.disturbed(), now)
             done += looked_at + len(before) + len(after) + len(removals)
             if not self._routes_dirty:
                 self._routes_since = None
@@ -372,8 +375,6 @@ class Reconciler:
                 self.refused.wake(now, every=True)
             elif kind == "nexthop" and refused_before:
                 self.refused.wake(now)
-            elif kind == "link" and want is not None:
-                self.disturbed(self.dataplane.disturbed(), now)  # replaced, perhaps, with all that stood on it
         if gone:
             self.disturbed(self._standing_on(gone), now)
 

@@ -254,6 +254,39 @@ def test_vias_that_nobody_wants_any_more_are_forgotten() -> None:
     assert place.leads(PREFIXES[1]) == (Leaf(4, "one"),)
 
 
+def test_what_is_still_wanted_is_not_forgotten_before_a_route_leads_there() -> None:
+    place = Place()
+    place.want(A, *PREFIXES)
+    place.write()
+    place.want(B, PREFIXES[0])
+    place.nexthops.forget_unused()
+    assert place.write() == 1
+    assert place.leads(PREFIXES[0]) == (Leaf(4, "two"),)
+
+
+def test_a_group_that_is_read_after_its_routes_is_taken_over() -> None:
+    place = Place()
+    place.routes[PREFIXES[0]] = IDS[6]
+    place.nexthops.pointed(IDS[6], (None, 4))
+    place.want(A, PREFIXES[0])
+    assert place.nexthops.rows == {}
+    found: dict[int, Leaf | Group] = {IDS[5]: Leaf(4, "one"), IDS[6]: Group((IDS[5],))}
+    place.nexthops.adopt(found)
+    place.nexthops.settle()
+    assert place.nexthops.rows == found
+    assert place.write() == 0
+
+
+def test_new_routes_share_the_group_that_others_are_about_to_leave() -> None:
+    place = Place()
+    place.want(A, *PREFIXES[:3])
+    place.write()
+    place.want(None, PREFIXES[0])
+    place.want(A, PREFIXES[3])
+    place.write(PREFIXES[3])
+    assert len(place.groups()) == 1
+
+
 def test_ids_are_in_the_range_that_is_ours() -> None:
     assert IDS[0] > NEXTHOP_BASE
     assert IDS[-1] < 1 << 32

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +22,7 @@ from bgpvpn.desired import (
     Labelled,
     LabelRoute,
     Object,
+    OnBridge,
     Status,
     Tunnel,
     Via,
@@ -260,6 +263,34 @@ def test_a_device_that_fails_has_its_vias_use_the_next_tier_or_nothing_until_it_
         assert statuses(driver) == {ACTIVE}
 
 
+def test_an_object_that_waits_is_no_next_hop() -> None:
+    desired, kernel = populated()
+    via = Via(((OnBridge("a", IP),), (Labelled(PE1, 30),)))
+    desired.routes_of(20, 4).put(prefixes(1)[0], via)
+    driver = Driver(desired, kernel)
+    driver.run(1.0)
+    assert kernel.leads((20, 4), prefixes(1)[0]) == {Leaf(4, "bv-br1", gateway=IP)}
+    desired.objects.discard(("vrf", "red"))  # that the bridge waits for now
+    driver.run(1.0)
+    assert kernel.leads((20, 4), prefixes(1)[0]) == {LEAF1}
+    assert not driver.reconciler.refused.trials.keys() & {("link", "bv-br1")}
+
+
+def test_what_stands_on_a_refused_device_is_made_with_it() -> None:
+    desired, kernel = populated()
+    kernel.refuse("link", "bv-br1", errno.EPERM)
+    driver = Driver(desired, kernel)
+    driver.run(100.0)
+    desired.neighbours.put(("a", IP6), MAC)  # with trials at other times
+    driver.run(10.0)
+    kernel.relent()
+    while "bv-br1" not in kernel.rows["link"]:
+        driver.run(0.5)
+    assert statuses(driver) == {ACTIVE}
+    assert ("bv-br1", IP6) in kernel.rows["neighbour"]
+    assert not driver.reconciler.refused.trials
+
+
 def test_routes_wait_for_a_group_that_is_refused_and_follow_it() -> None:
     for kind in ("nexthop", "route"):
         desired, kernel = populated(100)
@@ -299,12 +330,15 @@ def test_a_group_whose_change_is_refused_gets_no_new_routes() -> None:
     (group,) = set(kernel.routes[AT].values())
     kernel.refuse("nexthop", group, errno.ENOMEM)
     table = driver.desired.routes_of(*AT)
+    table.put_all(dict.fromkeys(prefixes(4), TWO))
+    driver.run(60.0)
     table.put_all(dict.fromkeys(prefixes(6), TWO))
-    driver.run(1.0)
+    driver.run(10.0)
     assert {kernel.leads(AT, prefix) for prefix in prefixes(4)} == {frozenset({LEAF1})}
     assert len(kernel.routes[AT]) == 4
     kernel.relent()
-    driver.run(31.0)
+    while kernel.leads(AT, prefixes(1)[0]) != {LEAF2}:
+        driver.run(0.5)
     assert {kernel.leads(AT, prefix) for prefix in prefixes(6)} == {frozenset({LEAF2})}
 
 
@@ -392,6 +426,12 @@ def test_routes_wait_until_the_node_is_settled_but_no_longer_than_half_a_second(
     assert len(routes) == 8
     driver.run(0.0)
     assert len(routes) == 9
+    table.put_all(dict.fromkeys(prefixes(10), BOTH))
+    driver.step()
+    driver.now += 0.6
+    table.put_all(dict.fromkeys(prefixes(11), BOTH))
+    driver.step(settled=False)
+    assert len(routes) == 10
 
 
 def test_a_step_writes_about_as_many_routes_as_it_may() -> None:
@@ -454,6 +494,12 @@ def test_routes_that_others_change_remove_or_add_are_put_right() -> None:
         driver.run(1.0)
         assert kernel.content() == before, (prefix, id_)
         driver.run(10.0)  # else it is a war
+    (group,) = set(kernel.routes[AT].values())
+    kernel.meddle("nexthop", group, Leaf(4, None))
+    for prefix in prefixes(4):
+        kernel.meddle_route(AT, prefix, group)
+    driver.run(1.0)
+    assert kernel.content() == before
     kernel.meddle_route((99, 4), first, leaf)  # in a table that nothing is wanted of
     driver.run(1.0)
     assert kernel.content() == before
@@ -484,6 +530,57 @@ def test_what_goes_with_a_device_of_ours_that_goes_or_is_made_anew_is_known() ->
     desired.objects.put(tunnel.key, Tunnel(PE3, PE1))
     driver.run(1.0)
     assert {kernel.leads(AT, prefix) for prefix in prefixes(50)} == {frozenset({LEAF1, LEAF2})}
+
+
+def test_routes_on_objects_that_are_not_ours_to_keep_are_read_again_when_those_go() -> None:
+    driver = settled()
+    desired, kernel = driver.desired, driver.kernel
+    leaf = next(id_ for id_, row in kernel.rows["nexthop"].items() if row == LEAF1)
+    kernel.rows["nexthop"][7] = Group((leaf,))
+    kernel.rows["nexthop"][8] = Leaf(4, None)
+    kernel.routes[AT] = dict.fromkeys(prefixes(2), 7) | dict.fromkeys(prefixes(4)[2:], 8)
+    again = Driver(desired, kernel)
+    again.run(2.0, most=1)
+    assert {kernel.leads(AT, prefix) for prefix in prefixes(4)} == {frozenset({LEAF1, LEAF2})}
+    assert 8 not in kernel.rows["nexthop"]
+
+
+def test_what_has_gone_with_a_row_is_looked_for_though_only_the_row_was_told_of() -> None:
+    group = next(id_ for id_, row in settled().kernel.rows["nexthop"].items() if isinstance(row, Group))
+    cases: list[tuple[Any, Any]] = [("link", "bv-g0a000001"), ("link", "bv-vrf10"), ("nexthop", group)]
+    for kind, key in cases:
+        driver = settled()
+        before = driver.kernel.content()
+        driver.kernel.meddle(kind, key, silently=True)
+        driver.reconciler.disturbed({kind}, driver.now)
+        driver.run(1.0)
+        assert driver.kernel.content() == before, kind
+
+
+def test_what_others_do_while_we_write_is_not_missed() -> None:
+    driver = settled()
+    kernel = driver.kernel
+    before = kernel.content()
+    kernel.meddle("mpls", 100)
+    driver.desired.macs.put((7, OTHER_MAC), (PE2, 7))
+    driver.reconciler.step(driver.now, 2000, True)  # before anybody was told of the other's change
+    assert not kernel.readable
+    driver.desired.macs.discard((7, OTHER_MAC))
+    driver.run(1.0)
+    assert kernel.content() == before
+
+
+def test_vias_that_nobody_wants_any_more_are_forgotten_within_two_audits() -> None:
+    driver = settled()
+    via = Via(((Labelled(PE1, 77),),))
+    forgotten = weakref.ref(via)
+    driver.desired.routes_of(*AT).put(prefixes(1)[0], via)
+    driver.run(1.0)
+    driver.desired.routes_of(*AT).put(prefixes(1)[0], BOTH)
+    del via
+    driver.run(121.0)
+    gc.collect()
+    assert forgotten() is None
 
 
 def test_the_audit_finds_what_no_event_told() -> None:
@@ -588,6 +685,10 @@ def test_a_dataplane_that_goes_on_failing_is_asked_ever_more_seldom() -> None:
         assert driver.reconciler.unknown_since is None
         assert 100 in kernel.rows["mpls"]
         assert "bv-vx7" not in kernel.rows["link"]
+        driver.desired.objects.discard(("attachment", "p"))
+        kernel.fail("apply")
+        driver.run(0.1)
+        assert driver.reconciler.unknown_since is None
 
 
 def test_nothing_is_written_while_it_is_not_known_what_is_there() -> None:

@@ -70,6 +70,7 @@ class FakeKernel:
         self.foreign_links: set[str] = set()
         self.foreign_routes: dict[RouteTable, set[bytes]] = {}  # with our metric
         self.unreachable: set[bytes] = set()  # PEs that the main table has no way to
+        self.readable = False  # whether somebody is told that others changed something
         self.log: list[Operation] = []  # operations done
         self.replaced = 0  # routes that were there, and were changed or removed by us
         self.opened: list[str] = []  # VRFs that our own operations left open: something leads in, and they have no end
@@ -112,7 +113,7 @@ class FakeKernel:
         if value is not None:
             self.rows[kind][key] = value
         if not silently:
-            self._scopes.add("all" if gone and kind in ("link", "nexthop") else kind)
+            self._tell("all" if gone and kind in ("link", "nexthop") else kind)
 
     def meddle_route(self, at: RouteTable, prefix: bytes, id_: int | None, *, silently: bool = False) -> None:
         """Change or remove (None) a route as somebody else."""
@@ -121,12 +122,12 @@ class FakeKernel:
         else:
             self.routes.setdefault(at, {})[prefix] = id_
         if not silently:
-            self._scopes.add(at)
+            self._tell(at)
 
     def plug(self, name: str, netns: str = "") -> None:
         """Have a user's interface come."""
         self.interfaces.add((name, netns))
-        self._scopes |= {"links", "underlay"}
+        self._tell("links", "underlay")
 
     def unplug(self, name: str, netns: str = "") -> None:
         """Have a user's interface go."""
@@ -134,17 +135,21 @@ class FakeKernel:
         for port, attached in list(self.rows["attachment"].items()):
             if (attached.interface, attached.netns) == (name, netns):
                 del self.rows["attachment"][port]
-                self._scopes |= {"attachment", "links"}
+                self._tell("attachment", "links")
 
     def lose(self, *pes: bytes) -> None:
         """Have the ways to PEs go."""
         self.unreachable.update(pes)
-        self._scopes.add("underlay")
+        self._tell("underlay")
 
     def find(self, *pes: bytes) -> None:
         """Have the ways to PEs come back."""
         self.unreachable.difference_update(pes)
-        self._scopes.add("underlay")
+        self._tell("underlay")
+
+    def _tell(self, *scopes: Scope) -> None:
+        self._scopes.update(scopes)
+        self.readable = True
 
     def leaves(self, id_: int) -> frozenset[Leaf]:
         """Return where a next hop leads."""
@@ -202,6 +207,7 @@ class FakeKernel:
         )
 
     def apply(self, operations: Sequence[Operation]) -> dict[int, Refusal]:
+        self.readable = False  # what was told is taken in, to tell it from what we do
         refusals = {}
         for index, operation in enumerate(operations):
             self._fail("apply", index)
@@ -222,6 +228,7 @@ class FakeKernel:
         return refusals
 
     def write_routes(self, at: RouteTable, changes: Mapping[int | None, Sequence[bytes]]) -> dict[bytes, Refusal]:
+        self.readable = False
         refusals = {}
         routes = self.routes.setdefault(at, {})
         changed = [(prefix, id_) for id_, prefixes in changes.items() for prefix in prefixes]
@@ -248,6 +255,7 @@ class FakeKernel:
         return set(addresses) - self.unreachable
 
     def disturbed(self) -> set[Scope]:
+        self.readable = False
         scopes, self._scopes = self._scopes, set()
         return scopes
 
@@ -411,9 +419,8 @@ class Driver:
 
     def step(self, most: int = 2000, *, settled: bool = True) -> int:
         """Step once."""
-        scopes = self.kernel.disturbed()
-        if scopes:
-            self.reconciler.disturbed(scopes, self.now)
+        if self.kernel.readable:
+            self.reconciler.disturbed(self.kernel.disturbed(), self.now)
         return self.reconciler.step(self.now, most, settled)
 
     def run(self, seconds: float = 1.0, most: int = 2000, *, settled: bool = True) -> None:
