@@ -68,25 +68,24 @@ def _port(node: Node, port: Port) -> Verdict:
     endpoint = node.segments.endpoints.get(port.id)
     if endpoint is None:
         return "DOWN", "neither the port nor its network is bound to a VPN that is up"
-    segment = node.segments.segments[endpoint.segment]
-    if segment.name in node.instances.failed:
-        return "ERROR", node.instances.failed[segment.name]
-    return worst(node, [("attachment", port.id), *_segment_keys(node, segment)])
+    return _segments(node, [node.segments.segments[endpoint.segment]], ("attachment", port.id))
 
 
-def _segments(node: Node, segments: Iterable[Segment], without: str) -> Verdict:
-    segments = list(segments)
+def _segments(node: Node, segments: Iterable[Segment], *beside: ObjectKey) -> Verdict:
+    """Return what became of segments and of objects beside them."""
+    keys = list(beside)
     for segment in segments:
         if segment.name in node.instances.failed:
             return "ERROR", node.instances.failed[segment.name]
-    keys = [key for segment in segments for key in _segment_keys(node, segment)]
-    return worst(node, keys) if keys else ("DOWN", without)
+        keys += _segment_keys(node, segment)
+    return worst(node, keys)
 
 
 def _network(node: Node, network_id: str) -> Verdict:
     bound = any(True for _ in node.intent.referring("network", network_id, "association"))
     without = "it has no port on this node that is up" if bound else "bound to no VPN"
-    return _segments(node, node.segments.of(network_id), without)
+    segments = node.segments.of(network_id)
+    return _segments(node, segments) if segments else ("DOWN", without)
 
 
 def _bgpvpn(node: Node, vpn: Bgpvpn) -> Verdict:
@@ -102,7 +101,8 @@ def _bgpvpn(node: Node, vpn: Bgpvpn) -> Verdict:
         for segment in node.segments.of(owner)
         if any(each.id == vpn.id for each in segment.vpns)
     ]
-    return _segments(node, segments, "nothing that is bound to it has a port on this node that is up")
+    without = "nothing that is bound to it has a port on this node that is up"
+    return _segments(node, segments) if segments else ("DOWN", without)
 
 
 def _association(node: Node, association: Association) -> Verdict:
