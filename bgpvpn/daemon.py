@@ -72,11 +72,11 @@ def main(path: Path, check_config: bool, drain: bool) -> None:
 
 
 def _run(config: Config) -> None:
-    listener = logs.start(config.log.level, config.log.format)
+    writer = logs.start(config.log.level, config.log.format)
     try:
         asyncio.run(_serve(config))
     finally:
-        listener.stop()
+        writer.stop()
 
 
 async def _serve(config: Config) -> None:
