@@ -83,6 +83,7 @@ class _Neighbour:
 
     peer: Peer
     endpoint: Endpoint
+    enabled: bool  # wanted so, whether or not the transport runs
     channels: dict[Connection, _Channel] = attrs.field(factory=dict)
     connecting: socket.socket | None = None
     timer: asyncio.TimerHandle | None = None
@@ -129,7 +130,8 @@ class Transport:
         self._accept_on()
         self._started = True
         for neighbour in list(self._neighbours.values()):
-            self._drive(neighbour, neighbour.peer.start)
+            if neighbour.enabled:
+                self._drive(neighbour, neighbour.peer.start)
 
     async def stop(self, *, graceful: bool) -> None:
         """End all sessions and close everything, in little more than a second however the peers behave.
@@ -159,14 +161,14 @@ class Transport:
         """The peers by address."""
         return {address: neighbour.peer for address, neighbour in self._neighbours.items()}
 
-    def add_peer(self, peer: Peer, endpoint: Endpoint) -> None:
-        """Take a peer in, and start it if the transport runs; EndpointError if its address is taken."""
+    def add_peer(self, peer: Peer, endpoint: Endpoint, *, enabled: bool = True) -> None:
+        """Take a peer in, and start it when the transport runs, if enabled; EndpointError if its address is taken."""
         address = canonical(endpoint.address)
         if address in self._neighbours:
             raise EndpointError(f"there is a peer at {address} already")
         self._sign(endpoint, endpoint.password)
-        neighbour = self._neighbours[address] = _Neighbour(peer, endpoint)
-        if self._started:
+        neighbour = self._neighbours[address] = _Neighbour(peer, endpoint, enabled)
+        if self._started and enabled:
             self._drive(neighbour, peer.start)
 
     def remove_peer(self, address: str) -> None:
@@ -201,12 +203,14 @@ class Transport:
     def enable_peer(self, address: str) -> None:
         """Switch a peer on again; KeyError if there is none."""
         neighbour = self._neighbours[canonical(address)]
-        if not neighbour.peer.enabled:
+        neighbour.enabled = True
+        if self._started and not neighbour.peer.enabled:
             self._drive(neighbour, neighbour.peer.start)
 
     def disable_peer(self, address: str, text: str = "") -> None:
         """End a peer's session (Cease 6/2 with the text) and keep it off; KeyError if there is none."""
         neighbour = self._neighbours[canonical(address)]
+        neighbour.enabled = False
         self._drive(neighbour, partial(neighbour.peer.stop, text=text))
 
     # The node's side
@@ -275,6 +279,8 @@ class Transport:
                     log.log(logging.WARNING if warning else logging.INFO, "%s", text)
         for channel in touched:
             self._write(channel)
+        if actions:
+            self.pump_soon()  # routes went, perhaps, as with a session whose hold time is over
         self._arm(neighbour)
 
     def _blame(self, peer: Peer, connection: Connection | None, now: float) -> list[Action]:

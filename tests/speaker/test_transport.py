@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 
@@ -21,6 +21,7 @@ from speaker.transport import BUFFER_OCTETS, DRAIN_S, Transport
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from speaker.wire.update import Update
+from tests.fakes.loop import advance, run
 from tests.fakes.messages import message, write
 from tests.fakes.scripted_peer import ScriptedListener, ScriptedPeer
 
@@ -38,30 +39,6 @@ SETTINGS = Settings(
 )
 ACTIVE = attrs.evolve(SETTINGS, passive=False)
 OPEN = "OPEN as=64513 id=192.0.2.2 families=vpnv4 as4=64513"
-
-
-class SteppedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock can be put forward."""
-
-    ahead_s = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.ahead_s
-
-
-async def advance(seconds: float) -> None:
-    """Let time pass at once: what falls due in it has happened at the return."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, SteppedLoop)
-    loop.ahead_s += seconds
-    for _ in range(3):
-        await asyncio.sleep(0)
-
-
-def run(story: Callable[[], Coroutine[None, None, None]]) -> None:
-    """Run a test's coroutine; every wait in it has its own limit."""
-    with asyncio.Runner(loop_factory=SteppedLoop) as runner:
-        runner.run(story())
 
 
 class Ledger:
@@ -213,6 +190,22 @@ def test_a_lost_peer_is_connected_to_again_after_the_back_off() -> None:
     run(story)
 
 
+def test_a_peer_that_is_switched_off_is_not_started_with_the_others() -> None:
+    async def story() -> None:
+        stand = Stand()
+        with contextlib.closing(ScriptedListener(THEIRS)) as listener:
+            endpoint = Endpoint(address=THEIRS, port=listener.port)
+            peer = Peer(THEIRS, ACTIVE, Ledger(lambda: None), Interner(), lambda: 0.0)
+            stand.transport.add_peer(peer, endpoint, enabled=False)
+            stand.transport.start()
+            assert (peer.state, peer.counters.connects) == ("idle", 0)
+            stand.transport.enable_peer(THEIRS)
+            (await listener.accept()).close()
+            await stand.transport.stop(graceful=False)
+
+    run(story)
+
+
 def test_a_connection_that_cannot_be_made_is_tried_again() -> None:
     async def story() -> None:
         async with standing() as stand:
@@ -302,7 +295,9 @@ def test_a_silent_peer_is_reset_at_its_hold_time() -> None:
                 for _ in range(2):
                     await advance(3.1)
                     await remote.expect("KEEPALIVE")
+                pumped = stand.pumped
                 await advance(3.1)
+                assert stand.pumped > pumped, "the node is told that routes went"
                 assert await remote.expect_end() == ["NOTIFICATION 4/0"]
                 assert peer.counters.last_down == "hold timer expired"
 
