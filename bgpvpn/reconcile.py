@@ -136,6 +136,9 @@ class Reconciler:
         except OSError as error:
             self._lost(str(error), now)
             done = 0
+        except Exception:
+            self._lost("an internal error", now)  # what was being done was forgotten: all is looked at again
+            raise
         self._tell()
         return done
 
