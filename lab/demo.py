@@ -144,7 +144,7 @@ class Story:
             yield packets
             time.sleep(0.5)  # what is still on its way
             dump.send_signal(signal.SIGINT)
-            packets += filter(None, dump.communicate()[0].splitlines())  # an interrupted tcpdump ends with an empty line
+            packets += filter(None, dump.communicate()[0].splitlines())  # the last line of an interrupted one is empty
 
 
 def tell(story: Story) -> None:

@@ -29,6 +29,9 @@ TIMERS = (
 PASSING = re.compile(rf" (?:{'|'.join(TIMERS.split())})\s+\S+| probes \d+")
 """What changes while nothing happens."""
 
+RULE_OF_VRFS = "1000:\tfrom all lookup [l3mdev-table]"
+"""What the kernel itself makes with the first VRF of a network namespace, and never takes away."""
+
 RESOLVED = re.compile(r" (?:REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE)\b")
 GIVEN = re.compile(r" (?:dst|permanent|static|extern_learn)\b")
 
@@ -48,6 +51,8 @@ def steady(kind: str, lines: list[str]) -> list[str]:
             lines = [line for line in lines if not RESOLVED.search(line)]
         case "forwarding entries":
             lines = [line for line in lines if GIVEN.search(line)]
+        case "rules" | "rules (IPv6)":
+            lines = [line for line in lines if line.strip() != RULE_OF_VRFS]
     return sorted(PASSING.sub("", line).strip() for line in lines)
 
 

@@ -6,12 +6,11 @@ import errno
 from collections.abc import Mapping
 from pathlib import Path
 
-from bgpvpn.dataplane import encode, links
+from bgpvpn.dataplane import encode, links, rules
 from bgpvpn.dataplane.encode import DELLINK, GETLINK, NEWADDR, ip_address
 from bgpvpn.dataplane.links import NOWHERE, Device
 from bgpvpn.dataplane.linux import AFIS
 from bgpvpn.dataplane.rows import UNREACHABLE_METRIC, BridgeLink, Link, Refusal, TunnelLink, VrfLink, VxlanLink
-from bgpvpn.dataplane.rules import vrfs_first
 from bgpvpn.dataplane.sockets import Requests
 from bgpvpn.dataplane.wire import CREATE, REPLACE, Failure, Request
 from bgpvpn.dataplane.words import ip
@@ -114,6 +113,11 @@ class Devices:
             self._remove(master)
             self._do(NOWHERE, *_ends(None))
 
+    def without_vrfs(self) -> None:
+        """The last VRF of the node's is gone: packets are routed as before the first, if no other of ours is left."""
+        if self.find(NOWHERE) is None and (failure := rules.as_before(self._requests)):
+            raise Refused(f"cannot take away the rule for VRFs: {failure.words}", failure.errno)
+
     def _remove(self, device: Device) -> None:
         self.worked_on.add(device.index)
         self._do(f"{device.name}: cannot be removed", (DELLINK, 0, links.by_index(device.index)))
@@ -144,7 +148,7 @@ class Devices:
     def _switch(self, name: str, link: Link) -> None:
         match link:
             case VrfLink():
-                if failure := vrfs_first(self._requests):
+                if failure := rules.vrfs_first(self._requests):
                     raise Refused(f"{name}: cannot put the rule for VRFs first: {failure.words}", failure.errno)
                 _write(name, "ipv6/conf/all/forwarding", 1)  # IPv6 has no such switch for a device of its own
             case TunnelLink():

@@ -22,7 +22,7 @@ from bgpvpn.dataplane.attachments import Attachments
 from bgpvpn.dataplane.devices import Devices, Refused, raise_labels
 from bgpvpn.dataplane.encode import FAMILY_OF_LENGTH, GETROUTE, ROUTE, RTA_DST, RTN_UNICAST
 from bgpvpn.dataplane.reading import Reading
-from bgpvpn.dataplane.rows import EVERYTHING, Actual, Operation, Refusal, RouteTable, Scope
+from bgpvpn.dataplane.rows import EVERYTHING, Actual, Operation, Refusal, RouteTable, Scope, VrfLink
 from bgpvpn.dataplane.sockets import ATTEMPTS, BATCH, TRANSIENT, Requests
 from bgpvpn.dataplane.watch import Known, Row, Watch
 from bgpvpn.dataplane.wire import ERROR, Failure, Request, attribute, echo, failure
@@ -105,6 +105,8 @@ class Netlink:
                 self._watch.scopes.add("all")
         for index in self._devices.removed:
             known.links.pop(index, None)
+        if self._devices.removed and not any(isinstance(link, VrfLink) for _, link in known.links.values()):
+            self._devices.without_vrfs()
         self._devices.removed.clear()
 
     def _together(self, run: Sequence[tuple[int, Operation]]) -> dict[int, Refusal]:

@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol
 
 import attrs
 
-PROTOCOL = 187  # rtm_protocol, nh_protocol and NDA_PROTOCOL of everything that is ours
+PROTOCOL = 179  # rtm_protocol, nh_protocol and NDA_PROTOCOL of all that is ours; FRR has 186 to 198, and sweeps them
 ALIAS = "bgpvpn:"  # links: "bgpvpn:" kind ":" name of the neutral object
 NEXTHOP_BASE = PROTOCOL << 24  # our nexthop ids are above it, far from those that zebra counts from 1
 ROUTE_METRIC = 20

@@ -8,6 +8,7 @@ it, and nothing changes for other packets.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from bgpvpn.dataplane.encode import FAMILY, ROUTE
 from bgpvpn.dataplane.linux import AFIS
@@ -43,16 +44,26 @@ def vrfs_first(requests: Requests) -> Failure | None:
     return None
 
 
+def as_before(requests: Requests) -> Failure | None:
+    """Take the rule for VRFs away again, when there are none any more; return why it cannot be done."""
+    todo: list[Request] = []
+    for afi in AFIS:
+        body = ROUTE.pack(FAMILY[afi], 0, 0, 0, 0, 0, 0, 0, 0)
+        if "vrfs" in requests.dump(_GETRULE, body, partial(_order, protocol=PROTOCOL)):
+            todo.append((_DELRULE, 0, _rule(afi, 0) + octet(_L3MDEV, 1) + octet(_PROTOCOL, PROTOCOL)))
+    return next(iter(requests.do(todo).values()), None)
+
+
 def _rule(afi: Afi, table: int) -> bytes:
     return ROUTE.pack(FAMILY[afi], 0, 0, 0, table, 0, 0, _TO_TABLE, 0) + number(_PRIORITY, 0)
 
 
-def _order(messages: Iterable[Message]) -> list[str]:
-    """Return what the rules of priority 0 are for, as far as it concerns us."""
+def _order(messages: Iterable[Message], protocol: int | None = None) -> list[str]:
+    """Return what the rules of priority 0 are for, as far as it concerns us; if given, those of a protocol only."""
     order = []
     for message in messages:
         found = attributes(message.body, ROUTE.size)
-        if integer(found.get(_PRIORITY, b"")) == 0:
+        if integer(found.get(_PRIORITY, b"")) == 0 and protocol in (None, *found.get(_PROTOCOL, b"")):
             if found.get(_L3MDEV) == b"\1":
                 order.append("vrfs")
             elif integer(found.get(_TABLE, b"")) == _LOCAL and found.keys() <= _PLAIN and message.body[1:3] == b"\0\0":

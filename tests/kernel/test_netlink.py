@@ -9,6 +9,7 @@ import pytest
 from bgpvpn.dataplane.netlink import Netlink
 from bgpvpn.dataplane.rows import (
     NEXTHOP_BASE,
+    PROTOCOL,
     UNREACHABLE_METRIC,
     Actual,
     Attached,
@@ -135,7 +136,8 @@ def test_rows_are_removed_and_nothing_is_left(kernel: Netlink) -> None:
 def remains() -> list[str]:
     links = [line.split()[0] for line in sh("ip -br link").splitlines()]
     routes = sh("ip route show table all", "ip -6 route show table all", "ip -f mpls route", "ip nexthop").splitlines()
-    return links + [line for line in routes if "proto isis" in line]  # the name that iproute2 has for protocol 187
+    rules = sh("ip rule", "ip -6 rule").splitlines()
+    return links + [line for line in [*routes, *rules] if f"proto {PROTOCOL}" in line]
 
 
 def test_what_is_not_there_is_removed_all_the_same(kernel: Netlink) -> None:
@@ -183,7 +185,7 @@ def test_a_fixed_property_changes_by_a_new_device_and_that_disturbs_all(kernel: 
 
 
 def test_a_device_whose_making_was_cut_short_is_finished(kernel: Netlink) -> None:
-    sh(f"ip link add bv-vrf100 group {187 << 8} type vrf table 100")
+    sh(f"ip link add bv-vrf100 group {PROTOCOL << 8} type vrf table 100")
     assert anew().rows["link"]["bv-vrf100"] != BLUE
     assert kernel.apply([("link", "bv-vrf100", BLUE, None)]) == {}
     assert anew().rows["link"] == {"bv-vrf100": BLUE}

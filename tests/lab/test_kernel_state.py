@@ -24,7 +24,7 @@ def test_what_passes_by_itself_is_no_difference() -> None:
 def test_what_forwards_packets_is_a_difference() -> None:
     for kind, line in [
         ("routes", "10.0.0.0/24 nhid 5 proto bgp"),
-        ("neighbours", "10.0.0.1 dev br lladdr 02:00:00:00:00:01 extern_learn NOARP proto 187"),
+        ("neighbours", "10.0.0.1 dev br lladdr 02:00:00:00:00:01 extern_learn NOARP proto 179"),
         ("forwarding entries", "02:00:00:00:00:01 dev vx300 dst 192.0.2.12 self extern_learn"),
     ]:
         there, gone = {kind: steady(kind, [line])}, {kind: steady(kind, [])}
