@@ -14,7 +14,7 @@ group that is.  So what a group shall be follows from what the routes that point
     nobody points at it             it goes
 
 The counts of who wants what (`_wants`) are the only state that is not a copy of the kernel or of the tables; they
-follow from where the routes point and what was noted of their wishes.
+follow from where the routes point and what they want, and are made anew whenever all is read again.
 """
 
 from __future__ import annotations
@@ -117,6 +117,11 @@ class Nexthops:
         if not wants[wish]:
             del wants[wish]
         self._touched[id_] = None
+
+    def count_anew(self) -> None:
+        """Begin with no route that points anywhere."""
+        self._touched.update(dict.fromkeys(self._wants))
+        self._wants.clear()
 
     def used(self, id_: int) -> bool:
         """Tell whether any route points at an object."""

@@ -223,6 +223,9 @@ class Reconciler:
             )
         self._scopes -= set(scopes)
         repairs = self.repairs
+        if first:
+            self.nexthops.count_anew()
+            self.actual.routes = {at: {} for at in self.actual.routes}
         lost = self._take_over(seen, first)
         if first:
             self._ask_reachable = True

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bgpvpn.dataplane.linux import rows_of
-from bgpvpn.dataplane.rows import Actual, BridgeLink, Group, Leaf, RouteTable, Scope, TunnelLink
+from bgpvpn.dataplane.rows import Actual, BridgeLink, Group, Leaf, Refusal, RouteTable, Scope, TunnelLink
 from bgpvpn.desired import (
     Attachment,
     Bridge,
@@ -689,6 +689,29 @@ def test_a_dataplane_that_goes_on_failing_is_asked_ever_more_seldom() -> None:
         kernel.fail("apply")
         driver.run(0.1)
         assert driver.reconciler.unknown_since is None
+
+
+def test_a_fault_of_our_own_is_raised_and_forgets_nothing() -> None:
+    class Faulty(FakeKernel):
+        faults = 1
+
+        def write_routes(self, at: Any, changes: Any) -> dict[bytes, Refusal]:
+            if self.faults:
+                self.faults -= 1
+                raise KeyError("a fault")
+            return super().write_routes(at, changes)
+
+    desired, whole = populated()
+    kernel = Faulty()
+    kernel.interfaces = whole.interfaces
+    driver = Driver(desired, kernel)
+    with pytest.raises(KeyError):
+        driver.run(1.0)
+    assert driver.reconciler.unknown_since is not None
+    driver.run(1.0)
+    Driver(desired, whole).run(1.0)
+    assert kernel.content() == whole.content()
+    assert driver.reconciler.unknown_since is None
 
 
 def test_nothing_is_written_while_it_is_not_known_what_is_there() -> None:
