@@ -16,11 +16,12 @@ A start goes like this (RFC 4724 section 4.1):
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import bgpvpn
@@ -37,12 +38,13 @@ from bgpvpn.metrics import metrics
 from bgpvpn.node import Node, NodeSettings
 from bgpvpn.objects import Bgpvpn, Kind, Object, Peer, title
 from bgpvpn.reconcile import Reconciler
+from bgpvpn.statuses import ACTIVE
 from bgpvpn.views import Plain
 from speaker.adj_rib_in import Own
 from speaker.engine import Engine
 from speaker.peer import Peer as Neighbour
 from speaker.session import Settings
-from speaker.sockets import Endpoint, EndpointError, canonical
+from speaker.sockets import Endpoint, canonical
 from speaker.transport import Transport
 from speaker.values import Family
 from speaker.wire.attribute import Interner
@@ -59,6 +61,9 @@ CHANGES_AT_ONCE = 100
 """A request with at most so many changes is carried out before it is answered, and not a turn of the loop later."""
 
 STORE_RETRY_S = 1.0
+ERROR_PAUSE_S = 5.0
+"""How long nothing is worked out after an error of our own; sessions are served meanwhile."""
+
 RD_INDEXES = range(1, 1 << 16)  # of a route distinguisher of type 1
 BRIDGE_NUMBERS = range(1, 1 << 20)
 
@@ -97,6 +102,7 @@ class RunningNode:
         )
         self._loop = asyncio.get_running_loop()
         self._leases = leases.table.reader()
+        self._leases.take()  # what is loaded is on disk
         self._peers = self.intent.peers.reader()
         self._statuses = self.reconciler.status.reader()
         self._watchers: dict[Callable[[Plain], None], None] = {}
@@ -106,8 +112,12 @@ class RunningNode:
         self._worked_at = self.started_at
         self._timer: asyncio.TimerHandle | None = None
         self._storing_failed_at: float | None = None
+        self._withheld = False  # a new lease is not on disk
+        self._impossible: dict[str, str] = {}  # peer address -> why there cannot be such a peer
         self._dataplane_trouble = ""
-        self._draining = False
+        self._paused_until = 0.0
+        self._interrupted = False  # an error of our own may have left something undone
+        self._ended = False
         self._unseen: set[Key] = set()  # changes that no step has looked at yet
 
     def _take_over(self, leases: Leases) -> None:
@@ -124,8 +134,11 @@ class RunningNode:
     def start(self) -> None:
         """Read the kernel, listen, and start the sessions; OSError if an address cannot be had."""
         now = self._loop.time()
+        with self._surviving(now):
+            self.reconciler.step(now, 0, settled=False)  # only reads, while nothing is desired
+        actual, unknown = self.reconciler.actual, self.reconciler.unknown_since is not None
+        self._restarting = unknown or any(actual.rows.values()) or any(actual.routes.values())
         self._settle(now)
-        self._restarting = any(self.reconciler.actual.rows.values()) or any(self.reconciler.actual.routes.values())
         self.transport.start()
         fileno = getattr(self.dataplane, "fileno", None)
         if fileno is not None:
@@ -143,11 +156,18 @@ class RunningNode:
 
     def _settle(self, now: float) -> None:
         """Work out what the stored intent means, and add what of it is missing, before anybody is talked to."""
-        while self._step(now, settled=True):
-            pass
+        done = 1
+        while done:
+            done = 0
+            with self._surviving(now):
+                done = self._step(now, settled=True)
 
     async def stop(self, *, graceful: bool = True) -> None:
-        """End the sessions; what is in the kernel stays, and `graceful` lets the peers keep our routes."""
+        """End the sessions; what is in the kernel stays, and `graceful` lets the peers keep our routes.
+
+        Nothing is worked out any more: that the sessions are gone means nothing to the kernel.
+        """
+        self._ended = True
         if self._timer is not None:
             self._timer.cancel()
         fileno = getattr(self.dataplane, "fileno", None)
@@ -157,7 +177,6 @@ class RunningNode:
 
     async def drain(self) -> list[str]:
         """Withdraw everything and take everything out of the kernel; return what could not be removed."""
-        self._draining = True
         await self.stop(graceful=False)
         return drained(self.dataplane)
 
@@ -168,27 +187,45 @@ class RunningNode:
 
     def _pump(self) -> None:
         """Do a share of work, and see to it that the next one comes (hot: once a turn of the loop)."""
-        if self._draining:
+        if self._ended:
             return
         now = self._loop.time()
-        self.engine.tick(now)
-        done = self._step(now)
-        self._gate(now)
-        if done:
-            self.transport.pump_soon()
+        if now >= self._paused_until:
+            with self._surviving(now):
+                self._sync_peers()
+                self.engine.tick(now)
+                done = self._step(now)
+                self._gate(now, done)
+                if done:
+                    self.transport.pump_soon()
+                self._tell()
         self._arm(now)
-        self._tell()
+
+    @contextlib.contextmanager
+    def _surviving(self, now: float) -> Iterator[None]:
+        """Let an error of our own end neither the daemon nor its sessions: the log tells it, and work pauses.
+
+        A stage that was interrupted forgets the keys that it had taken. So from then on the node is degraded until it
+        is started anew, and if the gate is closed it stays so: what is not wanted may be what was forgotten.
+        """
+        try:
+            yield
+        except Exception:
+            log.exception("node=%s step=failed retry_s=%g", self.config.node.router_id, ERROR_PAUSE_S)
+            self._interrupted = True
+            self._paused_until = now + ERROR_PAUSE_S
+            self._node_work = False  # else the transport would read nothing meanwhile
 
     def _step(self, now: float, settled: bool = False) -> int:
         """Run everything once; `settled`: nothing more is about to come that belongs to what came."""
         wall = time.time()
-        self._sync_peers()
         self._unseen.clear()
         done = self.node.work_out(now, wall, ROUTES_A_TURN)
         self._node_work = bool(done)
         if done:
             self._worked_at = now
-        if not self._keep_leases(now):
+        self._withheld = not self._keep_leases(now)
+        if self._withheld:
             return done
         quiet = not done and now - self._worked_at >= QUIET_S
         done += self.reconciler.step(now, ROUTES_A_TURN, settled or quiet)
@@ -200,11 +237,9 @@ class RunningNode:
         return done
 
     def _keep_leases(self, now: float) -> bool:
-        """Write new leases down; False: they are not on disk, and nothing may be built from them."""
+        """Write changed leases down; False: new ones are not on disk, and nothing may be built from them."""
         if not len(self._leases):
             return True
-        if self._storing_failed_at is not None and now - self._storing_failed_at < STORE_RETRY_S:
-            return False
         table = self.node.leases.table
         kept: list[StoredLease] = []
         dropped: list[tuple[str, str]] = []
@@ -214,23 +249,28 @@ class RunningNode:
                 dropped.append((pool, purpose))
             else:
                 kept.append((pool, purpose, lease.number, lease.released_at))
-        try:
-            self.store.write(leases=kept, dropped_leases=dropped)
-        except StoreError as error:
-            if self._storing_failed_at is None:
-                log.error("store=refused reason=%r", str(error))
-            self._storing_failed_at = now
-            return False
-        self._leases.take()
-        if self._storing_failed_at is not None:
-            self._storing_failed_at = None
-            log.warning("store=writable")
-        return True
+        if self._storing_failed_at is None or now - self._storing_failed_at >= STORE_RETRY_S:
+            try:
+                self.store.write(leases=kept, dropped_leases=dropped)
+            except StoreError as error:
+                if self._storing_failed_at is None:
+                    log.error("store=refused reason=%r", str(error))
+                self._storing_failed_at = now
+            else:
+                self._leases.take()
+                if self._storing_failed_at is not None:
+                    self._storing_failed_at = None
+                    log.warning("store=writable")
+                return True
+        return all(released_at is not None for *_, released_at in kept)
 
-    def _gate(self, now: float) -> None:
+    def _gate(self, now: float, done: int) -> None:
         """Tell the peers when all of ours is said, and open the gate when they have said all of theirs."""
+        if self._interrupted:
+            return
         expired = now - self.started_at >= self.config.bgp.deferral_s
-        if not self.engine.released and (expired or (not self._node_work and self.reconciler.in_order)):
+        all_said = not done and not self._withheld and self.reconciler.in_order
+        if not self.engine.released and (expired or all_said):
             self.engine.release()
             self.transport.pump_soon()
         if not self.reconciler.synced and not self._node_work:
@@ -244,13 +284,17 @@ class RunningNode:
 
     def _arm(self, now: float) -> None:
         """Have `pump` called when a timer of the node, the reconciler or a neighbour is due."""
-        times = [self.reconciler.deadline(), self.engine.deadline()]
+        times = [self.engine.deadline()]
+        if not self._withheld:
+            times.append(self.reconciler.deadline())
         if self._worked_at + QUIET_S > now:
             times.append(self._worked_at + QUIET_S)
-        if not self.reconciler.synced:
+        if not self.reconciler.synced and not self._interrupted:
             times.append(self.started_at + self.config.bgp.deferral_s)
         if self._storing_failed_at is not None:
             times.append(self._storing_failed_at + STORE_RETRY_S)
+        if now < self._paused_until:
+            times = [self._paused_until]
         if self._timer is not None:
             self._timer.cancel()
         at = min((time_ for time_ in times if time_ is not None), default=None)
@@ -267,44 +311,55 @@ class RunningNode:
         dirty = self._peers.take()
         if not dirty:
             return
+        peers = self.intent.peers
         for id_, seen in dirty.items():
-            wish = self.intent.peers.get(id_)
+            wish = peers.get(id_)
+            if seen is not None and (wish is None or wish.address != seen.address):
+                self._remove_peer(canonical(seen.address))
+        for wish in filter(None, map(peers.get, dirty)):
+            address = canonical(wish.address)
+            self._impossible.pop(address, None)
             try:
-                if wish is None:
-                    if seen is not None:
-                        self.transport.remove_peer(seen.address)
-                        self.engine.remove(canonical(seen.address))
-                elif seen is None:
-                    self._add_peer(wish)
-                else:
-                    self._change_peer(wish, seen)
-            except (EndpointError, OSError, ValueError) as error:
-                log.error("peer=%s session=impossible reason=%r", id_ if wish is None else wish.address, str(error))
-        asns = {peer.local_as for peer in self.intent.peers.rows.values() if peer.local_as is not None}
-        self.own.asns = frozenset({self.config.node.local_as, *asns})
+                self._set_peer(address, wish)
+            except (OSError, ValueError) as error:
+                reason = str(error.strerror if isinstance(error, OSError) else error)
+                self._impossible[address] = reason
+                log.error("peer=%s session=impossible reason=%r", wish.address, reason)
+        self.own.asns = frozenset(
+            {self.config.node.local_as, *(each.local_as for each in peers.rows.values() if each.local_as)}
+        )
 
-    def _add_peer(self, wish: Peer) -> None:
+    def _set_peer(self, address: str, wish: Peer) -> None:
+        """Add a peer or change it; OSError or ValueError if it cannot be so."""
         settings, endpoint = self._settings(wish), _endpoint(wish)
-        address = canonical(wish.address)
+        if address in self.transport.peers:
+            if not wish.admin_state_up:
+                self.transport.disable_peer(address, "administratively down")
+            self.transport.change_peer(endpoint, settings)
+            if wish.admin_state_up:
+                self.transport.enable_peer(address)
+            return
+        restarting = self._restarting and not self.reconciler.synced
         peer = Neighbour(
             wish.name or wish.address,
             settings,
             self.engine.add(address),
             self.engine.interner,
             random.random,
-            restarting=self._restarting,
-            forwarding=frozenset(settings.families) if self._restarting else frozenset(),
+            restarting=restarting,
+            forwarding=frozenset(settings.families) if restarting else frozenset(),
         )
-        self.transport.add_peer(peer, endpoint)
-        if not wish.admin_state_up:
-            self.transport.disable_peer(address)
+        try:
+            self.transport.add_peer(peer, endpoint, enabled=wish.admin_state_up)
+        except BaseException:
+            self.engine.remove(address)
+            raise
 
-    def _change_peer(self, wish: Peer, seen: Peer) -> None:
-        if seen.admin_state_up and not wish.admin_state_up:
-            self.transport.disable_peer(wish.address, "administratively down")
-        self.transport.change_peer(_endpoint(wish), self._settings(wish))
-        if wish.admin_state_up and not seen.admin_state_up:
-            self.transport.enable_peer(wish.address)
+    def _remove_peer(self, address: str) -> None:
+        self._impossible.pop(address, None)
+        if address in self.transport.peers:
+            self.transport.remove_peer(address)
+            self.engine.remove(address)
 
     def _settings(self, wish: Peer) -> Settings:
         return Settings(
@@ -361,8 +416,11 @@ class RunningNode:
             thing = change.thing
             event: Plain = {"type": "removed" if thing is None else "changed", "kind": change.kind, "id": change.id}
             self._say(event if thing is None else event | {"name": title(thing), "revision": change.stamp.revision})
-        if len(changes) <= CHANGES_AT_ONCE:
-            self._step(self._loop.time())  # so that the answer tells what came of it
+        now = self._loop.time()
+        if len(changes) <= CHANGES_AT_ONCE and now >= self._paused_until and not self._ended:
+            with self._surviving(now):  # so that the answer tells what came of it
+                self._sync_peers()
+                self._step(now)
         self.transport.pump_soon()
         return changes
 
@@ -371,7 +429,11 @@ class RunningNode:
         revision = self.intent.stamps[kind, id_].revision
         if kind == "peer":
             wish = self.intent.peers[id_]
-            state, reason = sessions.verdict(wish, self.transport.peers.get(canonical(wish.address)))
+            address = canonical(wish.address)
+            if address in self._impossible:
+                state, reason = "ERROR", self._impossible[address]
+            else:
+                state, reason = sessions.verdict(wish, self.transport.peers.get(address))
         else:
             state, reason = statuses.verdict(self.node, kind, id_)
         # A change that was just made is looked at in the next turn of the loop.
@@ -380,13 +442,14 @@ class RunningNode:
 
     def status(self) -> Plain:
         """Return what the node says of itself."""
-        reconciler = self.reconciler
-        down = [
-            peer.address
-            for peer in self.intent.peers.rows.values()
-            if peer.admin_state_up and self._told_states.get(canonical(peer.address)) != "established"
+        reconciler, peers = self.reconciler, self.transport.peers
+        troubles = [
+            f"the session with {wish.address} is not established"
+            for wish in self.intent.peers.rows.values()
+            if wish.admin_state_up and sessions.verdict(wish, peers.get(canonical(wish.address))) != ACTIVE
         ]
-        troubles = [f"the session with {address} is not established" for address in down]
+        if self._interrupted:
+            troubles.append("an error of bgpvpnd, which the log tells, may have left something undone; start it anew")
         if reconciler.unknown_since is not None:
             troubles.append(f"the kernel's state is not known: {reconciler.unknown_reason}")
         if reconciler.refused.trials:
