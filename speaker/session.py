@@ -158,7 +158,7 @@ class Settings:
                 raise ValueError(f"{name} {value} is not an AS number")
         if len(self.router_id) != 4 or self.router_id == bytes(4):
             raise ValueError(f"router_id {self.router_id.hex() or 'empty'} is not 4 octets, or zero")
-        if self.hold_time_s not in (0, *range(3, 65536)):
+        if self.hold_time_s != 0 and not 3 <= self.hold_time_s < 65536:
             raise ValueError(f"hold_time_s {self.hold_time_s} is neither 0 nor 3 to 65535")
         if not 0 <= self.restart_time_s < 4096:
             raise ValueError(f"restart_time_s {self.restart_time_s} is not 0 to 4095")

@@ -71,8 +71,8 @@ class Kernel(FakeKernel):
 class Fickle:
     """A store that refuses leases, or everything, while it is told to."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        self.store = store
+    def __init__(self) -> None:
+        self.store: Store = FakeStore()
         self.refuses: tuple[str, ...] = ()
 
     def load(self) -> tuple[list[Change], list[StoredLease]]:
@@ -104,21 +104,17 @@ class Site:
         )
         self.kernel = Kernel()
         self.kernel.interfaces.add((f"tap-p{number}", ""))
+        self.fickle = Fickle()
         self.given = store
         self.opened: SqliteStore | None = None
         self.told: list[dict[str, Any]] = []
-
-    @property
-    def fickle(self) -> Fickle:
-        assert isinstance(self.store, Fickle)
-        return self.store
 
     def start(self) -> RunningNode:
         """Start a node over what is there."""
         if self.given is None:
             self.opened = SqliteStore(self.path)
-        self.store: Store = self.given or Fickle(self.opened)  # type: ignore[arg-type]
-        self.node = RunningNode(self.config, self.store, self.kernel)
+        self.fickle.store = self.given or self.opened or FakeStore()
+        self.node = RunningNode(self.config, self.fickle, self.kernel)
         self.node.subscribe(self.told.append)
         self.node.start()
         return self.node
@@ -248,16 +244,18 @@ def test_a_restart_is_told_to_the_peers_keeps_their_routes_and_writes_nothing(tm
                 site.start().write(site.wishes())
             await until(lambda: "10.1.0.20/32" in one.kernel.prefixes() and "10.1.0.10/32" in two.kernel.prefixes())
             await until(lambda: one.node.status()["in_order"] and two.node.status()["in_order"])
-            leases = one.store.load()[1]
+            leases = one.fickle.load()[1]
             contents = [site.kernel.content() for site in (one, two)]
             messages = [site.kernel.messages() for site in (one, two)]
             await one.stop()
             await until(lambda: two.session()["state"] != "established")
             assert two.session()["routes_stale"] > 0
+            one.fickle.refuses = ("leases",)  # they are on disk
             one.start()
             await until(lambda: one.node.status()["synced"] and two.session()["state"] == "established")
             await until(lambda: two.session()["synced"] and two.session()["routes_stale"] == 0)
-            assert one.store.load()[1] == leases
+            assert one.node.status()["degraded"] == []
+            assert one.fickle.load()[1] == leases
             assert [site.kernel.content() for site in (one, two)] == contents
             assert [site.kernel.messages() for site in (one, two)] == messages
 
@@ -520,7 +518,7 @@ def test_a_peer_that_cannot_be_says_why_and_hinders_no_other(tmp_path: Path) -> 
 def test_a_peer_whose_key_the_kernel_does_not_take_is_an_error_until_it_is_changed(tmp_path: Path) -> None:
     async def story() -> None:
         async with standing(tmp_path) as lab:
-            one = lab.site(1)
+            one = lab.site(1, store=FakeStore())
             one.start()
             fields = {"remote_as": 64512, "passive": True, "password": "s3cret"}
             # The keys of a socket are bounded by net.core.optmem_max.
@@ -670,7 +668,7 @@ def test_a_drain_withdraws_all_and_empties_the_kernel(tmp_path: Path) -> None:
             assert not any(one.kernel.rows.values())
             assert not any(one.kernel.routes.values())
             await until(lambda: "10.1.0.10/32" not in two.kernel.prefixes())
-            assert one.store.load()[0], "what users want is kept"
+            assert one.fickle.load()[0], "what users want is kept"
 
     run(story)
 
