@@ -12,16 +12,18 @@ port, `wall_s` is the whole. Exit status 0 only if everything was measured and c
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from bgpvpn.dataplane.linux import tunnel_device
 from cli.api import ApiError
-from lab.generator import route_target
-from lab.pair import NODE, BenchError, Pair, batch, ip, namespaces, output
+from lab.generator import pe_address, route_target
+from lab.pair import NODE, BenchError, Pair, Watch, batch, ip, namespaces, output, way
 from lab.usage import has_mpls, machine
 
 LIMIT_S = 300.0  # of each step
@@ -56,6 +58,103 @@ def kernel(routes: int, tables: int) -> None:
             report("kernel", routes=routes, tables=tables, **json.loads(line))
 
 
+def failover(counts: Sequence[int], vpns: int) -> None:
+    """Lose the preferred of two PEs behind more and more routes, from the underlay and then by BGP."""
+    need_mpls()
+    sent: dict[str, list[int]] = {"underlay": [], "withdraw": []}
+    for routes in counts:
+        progress(f"failover: {routes} routes of two PEs in {vpns} VPNs")
+        with Pair([str(routes), str(vpns), "2"]) as pair:
+            make_vpns(pair, vpns)
+            pair.hear("ready", None, LIMIT_S)
+            pair.tell("announce 0", "announce 1", "end")
+            pair.rest(partial(pair.counts, routes), LIMIT_S, f"{routes} routes are in the kernel")
+            for cause, messages in sent.items():
+                before, earlier = pair.messages(), pair.usage()
+                with Watch() as watch:
+                    if cause == "underlay":
+                        began = watch.do(f"route delete {way(pe_address(0))}")
+                    else:
+                        began = time.time()
+                        pair.tell("withdraw 0")
+                    _, used = pair.rest(partial(pair.counts, routes), LIMIT_S, "the daemon has followed")
+                check_led(1, vpns)
+                if not watch.rewritten:
+                    raise BenchError("no nexthop group was rewritten")
+                messages.append(sum(pair.messages().values()) - sum(before.values()))
+                report(
+                    "failover",
+                    cause=cause,
+                    routes=routes,
+                    vpns=vpns,
+                    messages=messages[-1],
+                    first_ms=round((min(watch.rewritten) - began) * 1000, 1),
+                    last_ms=round((max(watch.rewritten) - began) * 1000, 1),
+                    cpu_ms=round((used.cpu_s - earlier.cpu_s) * 1000, 1),
+                    rss_mb=round(used.rss_mb, 1),
+                )
+                if cause == "underlay":
+                    ip(f"-n {NODE} route add {way(pe_address(0))}")
+                    pair.rest(partial(pair.counts, routes), LIMIT_S, "the first PE is used again")
+                    check_led(0, vpns)
+    for cause, messages in sent.items():
+        if grow(messages):
+            raise BenchError(f"{cause}: the messages to the kernel grow with the routes: {messages} for {counts}")
+
+
+def grow(messages: Sequence[int]) -> bool:
+    """Whether numbers of messages, of fewer routes first, grow with the routes; some more or less are chance."""
+    return messages[-1] > 2 * messages[0]
+
+
+def need_mpls() -> None:
+    """Raise BenchError where no route leads anywhere."""
+    if not has_mpls():
+        raise BenchError("this kernel has no MPLS, so that no port is announced and no route leads to a PE")
+
+
+def check_led(pe: int, vpns: int) -> None:
+    """Raise BenchError unless the routes of all VPNs lead to a PE."""
+    used = {line.split(" nhid ")[1].split()[0] for line in kernel_lines()}
+    for id_ in sorted(used):
+        leaf = ip(f"-n {NODE} nexthop show id {id_}").split("group ")[1].split()[0]
+        shown = ip(f"-n {NODE} nexthop show id {leaf}")
+        if tunnel_device(ipaddress.ip_address(pe_address(pe)).packed) not in shown:
+            raise BenchError(f"routes do not lead to {pe_address(pe)} but to {shown.strip()}")
+    if len(used) > 2 * vpns:
+        raise BenchError(f"{len(used)} nexthop groups for {vpns} VPNs")
+
+
+def attach(counts: Sequence[int]) -> None:
+    """Make a network with ports and bind it, and wait for the routes at the neighbour."""
+    need_mpls()
+    for ports in counts:
+        progress(f"attach: {ports} ports")
+        with Pair(["0", "1", "1"]) as pair:
+            interfaces(ports)
+            pair.hear("ready", None, LIMIT_S)
+            pair.tell("end")
+            pair.rest(partial(pair.counts, 0), LIMIT_S, "the daemon rests before the start")
+            before, began = pair.usage(), time.monotonic()
+            pair.api.post({"name": "vpn", "route_targets": [route_target(0)]}, "bgpvpns")
+            subnet = {"cidr": "172.16.0.0/16", "gateway_ip": "172.16.255.254"}
+            pair.api.post({"name": "net", "subnets": [subnet]}, "networks")
+            pair.api.post({"network_id": "net"}, "bgpvpns", "vpn", "associations")
+            for number in range(ports):
+                pair.api.post(port(number, "net", address(number)), "ports")
+            asked_s = time.monotonic() - began
+            heard_s = pair.hear("heard", ports, LIMIT_S) - began
+            at, used = pair.rest(pair.active, LIMIT_S, "all objects are active")
+            report(
+                "attach",
+                ports=ports,
+                **used.since(before, ports),
+                asked_ms=round(asked_s / ports * 1000, 2),
+                heard_ms=round(heard_s / ports * 1000, 2),
+                wall_s=round(max(at - began, heard_s), 2),
+            )
+
+
 def make_vpns(pair: Pair, vpns: int) -> None:
     """Make VPNs with a network and a port each."""
     interfaces(vpns)
@@ -67,7 +166,7 @@ def make_vpns(pair: Pair, vpns: int) -> None:
         pair.api.post(port(number, f"net{number}", f"172.16.{number}.10"), "ports")
 
 
-def port(number: int, network: str, address: str) -> dict[str, Any]:
+def port(number: int, network: str, ip_address: str) -> dict[str, Any]:
     """The port behind an interface, as the API takes it."""
     mac = (0x02 << 40 | number).to_bytes(6, "big").hex(":")
     return {
@@ -75,8 +174,13 @@ def port(number: int, network: str, address: str) -> dict[str, Any]:
         "network_id": network,
         "interface": f"port{number}",
         "mac_address": mac,
-        "ip_addresses": [address],
+        "ip_addresses": [ip_address],
     }
+
+
+def address(number: int) -> str:
+    """The address of a port in the network 172.16.0.0/16."""
+    return f"172.16.{1 + number // 250}.{1 + number % 250}"
 
 
 def interfaces(count: int) -> None:
@@ -87,7 +191,17 @@ def interfaces(count: int) -> None:
 
 def kernel_routes() -> int:
     """Count the routes in the kernel that lead to a nexthop object: an opinion that is not the daemon's."""
-    return ip(f"-n {NODE} -4 route show table all").count(" nhid ")
+    return len(kernel_lines())
+
+
+def kernel_lines() -> list[str]:
+    """What `ip route` shows of them."""
+    return [line for line in ip(f"-n {NODE} -4 route show table all").splitlines() if " nhid " in line]
+
+
+def numbers(text: str) -> list[int]:
+    """Read "1,100,1000"; ValueError."""
+    return [int(word) for word in text.split(",")]
 
 
 def report(bench: str, **figures: object) -> None:
@@ -111,11 +225,20 @@ def main(words: Iterable[str] | None = None) -> int:
     one = benches.add_parser("kernel", help="the reconciler and the kernel alone")
     one.add_argument("--routes", type=int, default=100_000)
     one.add_argument("--tables", type=int, default=10)
+    one = benches.add_parser("failover", help="netlink messages for the loss of a PE")
+    one.add_argument("--routes", type=numbers, default=[1000, 10_000, 100_000])
+    one.add_argument("--vrfs", type=int, default=10)
+    one = benches.add_parser("attach", help="from the request of a port to its route at the neighbour")
+    one.add_argument("--ports", type=numbers, default=[1, 100, 1000])
     told = parser.parse_args(None if words is None else list(words))
     try:
         match told.bench:
             case "ingest":
                 ingest(told.routes, told.vrfs, told.single)
+            case "failover":
+                failover(told.routes, told.vrfs)
+            case "attach":
+                attach(told.ports)
             case "kernel":
                 kernel(told.routes, told.tables)
     except (BenchError, ApiError, OSError) as error:

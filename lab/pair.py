@@ -10,7 +10,9 @@ the daemon are in a folder below /run, which is in memory.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
+import os
 import select
 import subprocess
 import sys
@@ -62,6 +64,8 @@ class Pair:
         """`generator` are the words of lab.generator after its addresses."""
         self._words = generator
         self._stack = contextlib.ExitStack()
+        self._said: list[bytes] = []  # lines of the neighbour that nobody has looked at
+        self._unfinished = b""
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -71,10 +75,7 @@ class Pair:
                 *_addressed(NODE, NODE_ADDRESS, "10.0.0.1/30"),
                 *_addressed(PEER, PEER_ADDRESS, "10.0.0.2/30"),
                 f"-n {PEER} route add {NODE_ADDRESS} via 10.0.0.1 src {PEER_ADDRESS}",
-                *(
-                    f"-n {NODE} route add {address} via 10.0.0.2 src {NODE_ADDRESS}"
-                    for address in (PEER_ADDRESS, *map(pe_address, range(PES)))
-                ),
+                *(f"-n {NODE} route add {way(at)}" for at in (PEER_ADDRESS, *map(pe_address, range(PES)))),
             )
             self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir="/run")))
             (self._folder / "bgpvpn.toml").write_text(CONFIG.replace("FOLDER", str(self._folder)))
@@ -84,6 +85,8 @@ class Pair:
             self._generator = self._stack.enter_context(
                 _process(PEER, "lab.generator", NODE_ADDRESS, PEER_ADDRESS, *self._words, stdout=subprocess.PIPE)
             )
+            assert self._generator.stdout is not None
+            self._voice = self._generator.stdout.fileno()
             self._stack = self._stack.pop_all()
         return self
 
@@ -119,15 +122,18 @@ class Pair:
     def hear(self, fact: str, value: object, within_s: float) -> float:
         """Wait for a fact from the neighbour, None for any; return when it was so, on the monotonic clock."""
         until = time.monotonic() + within_s
-        assert self._generator.stdout is not None
         while True:
-            ready, _, _ = select.select([self._generator.stdout], [], [], max(0.0, until - time.monotonic()))
-            line = self._generator.stdout.readline() if ready else ""
-            if not line:
+            while self._said:
+                said = json.loads(self._said.pop(0))
+                if fact in said and value in (None, said[fact]):
+                    return float(said["at"])
+            octets = b""
+            if select.select([self._voice], [], [], max(0.0, until - time.monotonic()))[0]:
+                octets = os.read(self._voice, 1 << 16)
+            if not octets:
                 raise BenchError(f"the neighbour did not say {fact} {value} within {within_s:g} s")
-            said = json.loads(line)
-            if fact in said and value in (None, said[fact]):
-                return float(said["at"])
+            *lines, self._unfinished = (self._unfinished + octets).split(b"\n")
+            self._said += lines
 
     # The daemon
 
@@ -168,9 +174,13 @@ class Pair:
         """Whether the daemon says that the kernel has acknowledged so many routes."""
         return bool(self.api.get("kernel")["counters"]["routes"] == routes)
 
-    def messages(self) -> int:
-        """How many messages the daemon has sent to the kernel."""
-        return int(sum(self.api.get("kernel")["messages"].values()))
+    def messages(self) -> dict[str, int]:
+        """How many messages the daemon has sent to the kernel, by kind of row."""
+        return dict(self.api.get("kernel")["messages"])
+
+    def active(self) -> bool:
+        """Whether all objects are in the kernel."""
+        return all(each["state"] == "active" for each in self.api.get("kernel")["objects"])
 
 
 @contextlib.contextmanager
@@ -212,6 +222,63 @@ def output(namespace: str, within_s: float, module: str, *words: str) -> str:
     if process.returncode:
         raise BenchError(f"{module}: {errors.strip()[-2000:]}")
     return str(said)
+
+
+class Watch:
+    """The nexthop objects in the namespace of the daemon, as they are rewritten, each with its time."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._seen = ""
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            monitor = ["ip", "-ts", "-n", NODE, "monitor", "nexthop"]
+            self._monitor = self._stack.enter_context(subprocess.Popen(monitor, stdout=subprocess.PIPE, text=True))
+            self._stack.callback(self._monitor.terminate)
+            batch = ["ip", "-n", NODE, "-batch", "-"]
+            self._batch = self._stack.enter_context(subprocess.Popen(batch, stdin=subprocess.PIPE, text=True))
+            until = time.monotonic() + READY_S
+            assert self._monitor.stdout is not None
+            while not select.select([self._monitor.stdout], [], [], 0.1)[0]:  # both of them work
+                self.do("nexthop add id 1 blackhole")
+                self.do("nexthop delete id 1")
+                if time.monotonic() > until:
+                    raise BenchError("`ip monitor` shows nothing")
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._monitor.stdout is not None
+        self._monitor.terminate()
+        self._seen = self._monitor.stdout.read()
+        self._stack.close()
+
+    def do(self, line: str) -> float:
+        """Have a line of `ip` done by a process that waits for it; return when it was asked, in seconds since 1970."""
+        assert self._batch.stdin is not None
+        at = time.time()
+        self._batch.stdin.write(f"{line}\n")
+        self._batch.stdin.flush()
+        return at
+
+    @property
+    def rewritten(self) -> list[float]:
+        """When groups were rewritten, in seconds since 1970; known after the `with`."""
+        return rewritings(self._seen)
+
+
+def rewritings(shown: str) -> list[float]:
+    """The times of the groups among the lines of `ip -ts monitor nexthop`."""
+    lines = [line for line in shown.splitlines() if " group " in line and "Deleted" not in line]
+    return [datetime.datetime.fromisoformat(line[1:].partition("]")[0]).timestamp() for line in lines]
+
+
+def way(address: str) -> str:
+    """The way from the daemon to an address of the neighbour, as words of `ip route`."""
+    return f"{address} via 10.0.0.2 src {NODE_ADDRESS}"
 
 
 def _addressed(namespace: str, loopback: str, address: str) -> tuple[str, ...]:
