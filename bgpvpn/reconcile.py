@@ -562,6 +562,19 @@ class Reconciler:
             else:
                 self.status.put(key, self._status_of(thing))
 
+    def route_status(self, at: RouteTable, prefix: bytes) -> Status:
+        """Return what became of a wanted route."""
+        via, group = self._readers(at).table.get(prefix), self.actual.routes[at].get(prefix)
+        trial = self.refused.trials.get(("route", at, prefix))
+        if trial is not None:
+            return Status("failed", trial.refusal.reason)
+        if via is None or group is None or not self.nexthops.leads(group, self.nexthops.content(via, at[1])):
+            return Status("pending", "about to be written" if self.synced else "waits until all peers are in sync")
+        leaves = [self.nexthops.rows.get(leaf) for leaf in self.nexthops.content(via, at[1])]
+        if any(isinstance(leaf, Leaf) and leaf.device is None for leaf in leaves):
+            return Status("pending", "none of its next hops is reachable")
+        return Status("active", f"nexthop {group}")
+
     def _status_of(self, thing: Object) -> Status:
         rows = self.wanted.rows_of(thing.key)
         if not rows:

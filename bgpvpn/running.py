@@ -28,7 +28,7 @@ import bgpvpn
 from bgpvpn import sessions, statuses, views
 from bgpvpn.allocate import Leases
 from bgpvpn.config import Config
-from bgpvpn.dataplane.rows import Dataplane
+from bgpvpn.dataplane.rows import Dataplane, RouteTable
 from bgpvpn.dataplane.words import row_text
 from bgpvpn.desired import Desired
 from bgpvpn.instance import NodeIdentity
@@ -46,7 +46,7 @@ from speaker.peer import Peer as Neighbour
 from speaker.session import Settings
 from speaker.sockets import Endpoint, canonical
 from speaker.transport import Transport
-from speaker.values import Family
+from speaker.values import Family, prefix_bytes
 from speaker.wire.attribute import Interner
 
 log = logging.getLogger(__name__)
@@ -506,7 +506,14 @@ class RunningNode:
     def explain_prefix(self, prefix: str) -> Plain:
         """Walk the tables for a prefix or an address; ValueError if it is none."""
         heard = {name: each.adj_rib_in for name, each in self.engine.neighbours.items()}
-        return views.explain_prefix(self.node, prefix, heard, self._told())
+        answer = views.explain_prefix(self.node, prefix, heard, self._told())
+        network = ipaddress.ip_network(answer["prefix"])
+        for instance in answer["instances"]:
+            if instance["candidates"] and not isinstance(instance["wanted"], str):
+                at: RouteTable = (instance["table"], 4 if network.version == 4 else 6)
+                status = self.reconciler.route_status(at, prefix_bytes(answer["prefix"]))
+                instance["kernel"] = {"state": status.state, "reason": status.reason}
+        return answer
 
     def explain_port(self, port_id: str) -> Plain:
         """Walk the tables for a port that is there."""

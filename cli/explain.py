@@ -53,6 +53,9 @@ def _about_prefix(answer: Mapping[str, Any]) -> Iterator[Sentence]:
             yield 2, f"{candidate['verdict']}: {candidate['nlri']} from {candidate['source']}"
             yield 3, _path(candidate)
         yield from _wanted(instance["wanted"])
+        if "kernel" in instance:
+            kernel = instance["kernel"]
+            yield 2, f"in the kernel: {kernel['state']}" + (f", {kernel['reason']}" if kernel["reason"] else "")
     for route in answer.get("refused", ()):
         yield 1, f"refused: {route['nlri']} from {route['source']}, because {route['reason']}"
     for route in answer.get("not_imported", ()):

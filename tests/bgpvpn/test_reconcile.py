@@ -263,6 +263,20 @@ def test_a_device_that_fails_has_its_vias_use_the_next_tier_or_nothing_until_it_
         assert statuses(driver) == {ACTIVE}
 
 
+def test_what_became_of_a_route_is_told() -> None:
+    desired, kernel = populated(via=ONE)
+    kernel.refuse("route", (AT, prefixes(2)[1]), errno.ENOMEM)
+    driver = Driver(desired, kernel)
+    told = driver.reconciler.route_status
+    assert told(AT, prefixes(1)[0]).state == "pending"
+    driver.run(1.0)
+    assert told(AT, prefixes(1)[0]).state == "active"
+    assert told(AT, prefixes(2)[1]).state == "failed"
+    kernel.lose(PE1)
+    driver.run(1.0)
+    assert told(AT, prefixes(1)[0]) == Status("pending", "none of its next hops is reachable")
+
+
 def test_an_object_that_waits_is_no_next_hop() -> None:
     desired, kernel = populated()
     via = Via(((OnBridge("a", IP),), (Labelled(PE1, 30),)))
