@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import selectors
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -69,11 +70,12 @@ class Kernel(FakeKernel):
 
 
 class Fickle:
-    """A store that refuses leases, or everything, while it is told to."""
+    """A store that refuses changes or leases while it is told to, and may have a mistake in it."""
 
     def __init__(self) -> None:
         self.store: Store = FakeStore()
         self.refuses: tuple[str, ...] = ()
+        self.mistakes = 0  # writes of leases to come that raise what no store does
 
     def load(self) -> tuple[list[Change], list[StoredLease]]:
         return self.store.load()
@@ -87,6 +89,9 @@ class Fickle:
         for name, rows in (("changes", changes), ("leases", leases)):
             if rows and name in self.refuses:
                 raise StoreError("the disk is full")
+        if leases and self.mistakes:
+            self.mistakes -= 1
+            raise RuntimeError("a mistake")
         self.store.write(changes, leases, dropped_leases)
 
 
@@ -155,9 +160,7 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sites: list[Site] = []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = _free_port()
 
     def site(self, number: int, *peers: int, more: str = "", deferral_s: int = 60, store: Store | None = None) -> Site:
         """Make a machine whose node shall have these others as peers."""
@@ -169,6 +172,15 @@ class Lab:
         site = Site(self.folder, number, self.port, more=f"deferral_s = {deferral_s}\n{sections}{more}", store=store)
         self.sites.append(site)
         return site
+
+
+def _free_port() -> int:
+    """Return a port that nobody has, and that the kernel gives to no connection."""
+    while True:
+        number = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", number))
+            return number
 
 
 @contextlib.asynccontextmanager
@@ -325,6 +337,7 @@ def test_nothing_is_removed_before_all_peers_said_all_or_the_deferral_time_is_ov
                             await peer.say("END-OF-RIB evpn")
                         case "deferral time":
                             await advance(0.6)
+                            assert one.node.status()["synced"], "a timer of its own saw to that"
                         case "disabled":
                             one.node.write([attrs.evolve(wish, admin_state_up=False)])
                         case "removed":
@@ -418,7 +431,8 @@ def test_a_released_lease_that_is_not_on_disk_holds_up_nothing(tmp_path: Path) -
     run(story)
 
 
-def test_a_store_that_refuses_does_not_make_the_loop_spin(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trouble", ["refused", "mistaken", "kernel mistaken"])
+def test_trouble_does_not_make_the_loop_spin(tmp_path: Path, trouble: str) -> None:
     polls = 0
 
     class Counting(selectors.DefaultSelector):
@@ -432,7 +446,13 @@ def test_a_store_that_refuses_does_not_make_the_loop_spin(tmp_path: Path) -> Non
         async with standing(tmp_path) as lab:
             one = lab.site(1)
             one.start()
-            one.fickle.refuses = ("leases",)
+            match trouble:
+                case "refused":
+                    one.fickle.refuses = ("leases",)
+                case "mistaken":
+                    one.fickle.mistakes = 1000
+                case "kernel mistaken":
+                    one.kernel.mistakes = 1000
             one.node.write(one.wishes())
             await asyncio.sleep(0.1)
             polls = 0
@@ -773,7 +793,8 @@ def test_a_mistake_in_the_dataplane_is_logged_and_work_goes_on_after_a_pause(
     assert record.exc_info is not None
 
 
-def test_a_mistake_that_stays_ends_no_session_and_is_no_loop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("where", ["kernel", "fickle"])
+def test_a_mistake_that_stays_ends_no_session_and_is_no_loop(tmp_path: Path, where: str) -> None:
     async def story() -> None:
         async with standing(tmp_path) as lab:
             one = lab.site(1)
@@ -782,14 +803,18 @@ def test_a_mistake_that_stays_ends_no_session_and_is_no_loop(tmp_path: Path, cap
                 async with await listener.accept() as peer:
                     await peer.establish(OPEN.replace("as=64512", "as=64512 hold=9", 1))
                     await until(lambda: one.session()["state"] == "established")
-                    one.kernel.mistakes = 1000
+                    mistaken: Kernel | Fickle = getattr(one, where)
+                    mistaken.mistakes = 1000
                     one.node.write(one.wishes())
                     for _ in range(10):
-                        await peer.say("KEEPALIVE", "END-OF-RIB vpnv4")
+                        for _ in range(10):
+                            heard = one.session()["messages_in"]
+                            await peer.say("KEEPALIVE")
+                            await until(lambda heard=heard: one.session()["messages_in"] > heard)
                         await advance(3.1)
                         await peer.expect_later("KEEPALIVE")
                     assert one.session()["state"] == "established"
-                    assert 2 < 1000 - one.kernel.mistakes < 10
+                    assert 2 < 1000 - mistaken.mistakes < 10
                     assert one.state("port", "p1")[0] == "PENDING"
 
     run(story)
