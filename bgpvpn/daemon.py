@@ -30,7 +30,6 @@ from bgpvpn.api.server import ApiServer
 from bgpvpn.config import Config, ConfigError
 from bgpvpn.dataplane.dryrun import DryRun
 from bgpvpn.dataplane.netlink import Netlink
-from bgpvpn.dataplane.rows import Dataplane
 from bgpvpn.intent import StoreError
 from bgpvpn.running import RunningNode, drained
 from bgpvpn.store.lock import DirectoryLock, holder_of
@@ -154,16 +153,19 @@ def _drain(config: Config) -> None:
     """Have a running daemon drain and end; then take out of the kernel whatever is left of ours."""
     folder = Path(config.store.path).parent
     until = time.monotonic() + DRAIN_S
+    told: int | None = None
     while (holder := holder_of(folder)) is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(holder, signal.SIGUSR1 if time.monotonic() < until - DRAIN_S + 1 else 0)
+        if holder != told:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder, signal.SIGUSR1)
+            told = holder
         if time.monotonic() > until:
             raise StoreError(f"the daemon, process {holder}, did not end in {DRAIN_S:g} s")
         time.sleep(0.1)
     lock = DirectoryLock(folder)
     try:
-        dataplane: Dataplane = _dataplane(config)
-        left = drained(dataplane)
+        with contextlib.closing(_dataplane(config)) as dataplane:
+            left = drained(dataplane)
     finally:
         lock.release()
     if left:
