@@ -58,13 +58,14 @@ def kernel(routes: int, tables: int) -> None:
             report("kernel", routes=routes, tables=tables, **json.loads(line))
 
 
-def failover(counts: Sequence[int], vpns: int) -> None:
+def failover(counts: Sequence[int], vpns: int, single: bool, compat: bool) -> None:
     """Lose the preferred of two PEs behind more and more routes, from the underlay and then by BGP."""
     need_mpls()
     sent: dict[str, list[int]] = {"underlay": [], "withdraw": []}
     for routes in counts:
         progress(f"failover: {routes} routes of two PEs in {vpns} VPNs")
-        with Pair([str(routes), str(vpns), "2"]) as pair:
+        with Pair([str(routes), str(vpns), "2", *(["--single"] if single else [])]) as pair:
+            ip(f"netns exec {NODE} sysctl -qw net.ipv4.nexthop_compat_mode={compat:d}")
             make_vpns(pair, vpns)
             pair.hear("ready", None, LIMIT_S)
             pair.tell("announce 0", "announce 1", "end")
@@ -87,6 +88,8 @@ def failover(counts: Sequence[int], vpns: int) -> None:
                     cause=cause,
                     routes=routes,
                     vpns=vpns,
+                    nlri_per_update=1 if single else "packed",
+                    nexthop_compat_mode=int(compat),
                     messages=messages[-1],
                     first_ms=round((min(watch.rewritten) - began) * 1000, 1),
                     last_ms=round((max(watch.rewritten) - began) * 1000, 1),
@@ -228,6 +231,8 @@ def main(words: Iterable[str] | None = None) -> int:
     one = benches.add_parser("failover", help="netlink messages for the loss of a PE")
     one.add_argument("--routes", type=numbers, default=[1000, 10_000, 100_000])
     one.add_argument("--vrfs", type=int, default=10)
+    one.add_argument("--single", action="store_true", help="one route in each UPDATE")
+    one.add_argument("--no-compat", action="store_true", help="with net.ipv4.nexthop_compat_mode=0")
     one = benches.add_parser("attach", help="from the request of a port to its route at the neighbour")
     one.add_argument("--ports", type=numbers, default=[1, 100, 1000])
     told = parser.parse_args(None if words is None else list(words))
@@ -236,7 +241,7 @@ def main(words: Iterable[str] | None = None) -> int:
             case "ingest":
                 ingest(told.routes, told.vrfs, told.single)
             case "failover":
-                failover(told.routes, told.vrfs)
+                failover(told.routes, told.vrfs, told.single, not told.no_compat)
             case "attach":
                 attach(told.ports)
             case "kernel":
