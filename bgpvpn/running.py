@@ -448,6 +448,8 @@ class RunningNode:
             for wish in self.intent.peers.rows.values()
             if wish.admin_state_up and sessions.verdict(wish, peers.get(canonical(wish.address))) != ACTIVE
         ]
+        if self.transport.accept_paused:
+            troubles.append("connections of peers wait: no file descriptor is free")
         if self._interrupted:
             troubles.append("an error of bgpvpnd, which the log tells, may have left something undone; start it anew")
         if reconciler.unknown_since is not None:

@@ -21,6 +21,7 @@ from bgpvpn.intent import Change, IntentError, Object, Peer, Removal, Store, Sto
 from bgpvpn.running import ERROR_PAUSE_S, STORE_RETRY_S, RunningNode
 from bgpvpn.store.sqlite import SqliteStore
 from speaker.values import prefix_text
+from tests.fakes.descriptors import no_descriptor_left
 from tests.fakes.kernel import FakeKernel
 from tests.fakes.loop import SteppedLoop, advance, run
 from tests.fakes.middle import bind, network, port, vpn
@@ -591,6 +592,25 @@ def test_what_a_peer_says_of_itself_is_escaped(tmp_path: Path) -> None:
                     assert "[1m" in one.session()["last_down"]
                     assert one.session()["last_down"].isprintable()
                     assert one.session()["last_down"] in one.state("peer", "scripted")[1]
+
+    run(story)
+
+
+def test_a_node_without_descriptors_says_so_until_it_has_some(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with standing(tmp_path) as lab:
+            one = lab.site(1)
+            one.start().write([Peer(id="passive", address=SCRIPTED, remote_as=64512, passive=True)])
+            said = "connections of peers wait: no file descriptor is free"
+            with contextlib.closing(socket.socket()) as waiting:
+                waiting.setblocking(False)
+                waiting.bind((SCRIPTED, 0))
+                with no_descriptor_left():
+                    await asyncio.get_running_loop().sock_connect(waiting, (one.address, lab.port))
+                    await until(lambda: said in one.node.status()["degraded"])
+                await advance(1.1)
+                await until(lambda: one.session()["state"] == "open-sent")
+                assert said not in one.node.status()["degraded"]
 
     run(story)
 

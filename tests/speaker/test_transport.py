@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import errno
 import os
-import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
 import attrs
@@ -21,6 +20,7 @@ from speaker.transport import BUFFER_OCTETS, DRAIN_S, Transport
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from speaker.wire.update import Update
+from tests.fakes.descriptors import no_descriptor_left
 from tests.fakes.loop import advance, run
 from tests.fakes.messages import message, write
 from tests.fakes.scripted_peer import ScriptedListener, ScriptedPeer
@@ -437,18 +437,6 @@ def test_peers_come_change_and_go_while_others_stay() -> None:
                 await stand.until(lambda: stand.routes[OTHER].lines == ["up", "update"])
 
     run(story)
-
-
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_without_descriptors_accepting_pauses_and_sessions_live_on() -> None:
