@@ -183,7 +183,7 @@ class RunningNode:
     # Working
 
     def _busy(self) -> bool:
-        return self._node_work
+        return self._node_work and not self._ended
 
     def _pump(self) -> None:
         """Do a share of work, and see to it that the next one comes (hot: once a turn of the loop)."""
