@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
-from bgpvpn.dataplane import attachments, encode, words
+from bgpvpn.dataplane import attachments, encode, links, words
 from bgpvpn.dataplane.attachments import Attachments
 from bgpvpn.dataplane.devices import Devices, Refused, raise_labels
 from bgpvpn.dataplane.encode import FAMILY_OF_LENGTH, GETROUTE, ROUTE, RTA_DST, RTN_UNICAST
 from bgpvpn.dataplane.reading import Reading
-from bgpvpn.dataplane.rows import EVERYTHING, Actual, Operation, Refusal, RouteTable, Scope, VrfLink
+from bgpvpn.dataplane.rows import EVERYTHING, Actual, BridgeLink, Operation, Refusal, RouteTable, Scope, VrfLink
 from bgpvpn.dataplane.sockets import ATTEMPTS, BATCH, TRANSIENT, Requests
 from bgpvpn.dataplane.watch import Known, Row, Watch
 from bgpvpn.dataplane.wire import ERROR, Failure, Request, attribute, echo, failure
@@ -88,7 +88,7 @@ class Netlink:
         return refused
 
     def _singly(self, operation: Operation) -> None:
-        kind, key, wanted, _ = operation
+        kind, key, wanted, believed = operation
         known = self._known
         if kind == "attachment":
             if wanted is not None:
@@ -101,7 +101,8 @@ class Netlink:
             self._devices.remove(key)
         else:
             known.links[self._devices.make(key, wanted)] = (key, wanted)
-            if self._devices.removed:  # it was made anew
+            moved = isinstance(believed, BridgeLink) and believed.master != links.master_of(wanted)
+            if self._devices.removed or moved:  # it was made anew, or set down and up again on its way to another VRF
                 self._watch.scopes.add("all")
         for index in self._devices.removed:
             known.links.pop(index, None)
