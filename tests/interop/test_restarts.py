@@ -103,4 +103,4 @@ def test_routes_go_when_the_reflector_is_gone_for_longer_than_its_restart_time(l
     start_reflector(lab)
     connected(lab, "blue1", *BLUE[1].ips)
     connected(lab, "seg1", *SEG[1].ips)
-    eventually(lambda: one.means(kernel), 5, "the kernel is as it was")
+    one.comes_back_to(kernel)
