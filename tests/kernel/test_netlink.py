@@ -152,7 +152,6 @@ def test_rows_change_their_value(kernel: Netlink) -> None:
     kernel.apply(MADE)
     for kind, key, old, new in [
         ("link", "bv-br1", BRIDGE, BridgeLink("bgpvpn:bridge:else", THIRD_MAC, 1400, "bv-vrf100", gateway=False)),
-        ("link", "bv-br2", BridgeLink("bgpvpn:bridge:plain"), BridgeLink("bgpvpn:bridge:plain", master="bv-vrf100")),
         ("address", ("bv-br1", ip("10.0.0.1")), 24, 25),
         ("address", ("bv-br1", ip("fd00::1")), 64, 80),
         ("attachment", "port:1.a_B-c", Attached("tap0", "", "bv-br1"), Attached("tap0", "", "bv-br2")),
@@ -169,6 +168,18 @@ def test_rows_change_their_value(kernel: Netlink) -> None:
         rows = anew().rows
         assert rows[kind][key] == new
         kernel.apply([(kind, key, old, new)])
+
+
+def test_a_bridge_that_comes_into_a_vrf_loses_its_ipv6_addresses_and_that_disturbs_all(kernel: Netlink) -> None:
+    outside, inside = BridgeLink("bgpvpn:bridge:plain"), BridgeLink("bgpvpn:bridge:plain", master="bv-vrf100")
+    address = ("bv-br2", ip("fd00:2::1"))
+    kernel.apply(MADE)
+    assert kernel.apply([("address", address, 64, None)]) == {}
+    assert kernel.disturbed() == set()
+    assert kernel.apply([("link", "bv-br2", inside, outside)]) == {}
+    assert kernel.disturbed() == {"all"}
+    assert anew().rows["link"]["bv-br2"] == inside
+    assert address not in anew().rows["address"]
 
 
 def test_a_fixed_property_changes_by_a_new_device_and_that_disturbs_all(kernel: Netlink) -> None:
