@@ -31,7 +31,6 @@ from bgpvpn.dataplane.encode import (
     NHA_GROUP,
     NHA_ID,
     NHA_OIF,
-    NTF_EXT_LEARNED,
     NTF_SELF,
     NUD_NOARP,
     NUD_PERMANENT,
@@ -207,7 +206,6 @@ class Entry(NamedTuple):
     vni: int | None  # None: that of the device
     bridge: int  # index; 0 for the entry of a VXLAN device
     state: int
-    learned: bool  # put there by a control plane
 
 
 def entry(body: bytes) -> Entry | None:
@@ -227,38 +225,37 @@ def entry(body: bytes) -> Entry | None:
         None if vni is None else integer(vni),
         integer(found.get(NDA_MASTER, b"\0")),
         state,
-        bool(flags & NTF_EXT_LEARNED),
     )
 
 
 def forwarding(
-    messages: Iterable[Message], vxlans: Mapping[int, tuple[str, int, int]]
+    messages: Iterable[Message], vxlans: Mapping[int, tuple[str, int]]
 ) -> tuple[dict[tuple[str, bytes], tuple[bytes, int]], dict[tuple[str, bytes], int]]:
-    """Return the fdb and the flood rows of the VXLAN devices, given by index as (name, VNI, index of the bridge).
+    """Return the fdb and the flood rows of the VXLAN devices, given by index as (name, VNI).
 
-    A MAC of which the bridge has no entry at all is half there: its row has no VTEP, and so is never in order.  Where
-    the bridge has it at another port, the kernel has seen it there since, and that is left to it.
+    A MAC of which the bridge has no entry at that port is half there: its row has no VTEP, and so is never in order.
     """
     fdb: dict[tuple[str, bytes], tuple[bytes, int]] = {}
     flood: dict[tuple[str, bytes], int] = {}
-    bridged: set[tuple[int, bytes]] = set()
+    bridged: set[tuple[str, bytes]] = set()
     for message in messages:
         seen = entry(message.body)
         if seen is None:
             continue
+        if seen.device not in vxlans:
+            continue
+        device, vni = vxlans[seen.device]
         if seen.bridge:
-            bridged.add((seen.bridge, seen.mac))
-        elif seen.vtep is not None and seen.device in vxlans:
-            device, vni, _ = vxlans[seen.device]
+            bridged.add((device, seen.mac))
+        elif seen.vtep is not None:
             vni = vni if seen.vni is None else seen.vni
             if any(seen.mac):
                 fdb[(device, seen.mac)] = (seen.vtep if seen.state & NUD_NOARP else b"", vni)  # else it would age
             else:
                 flood[(device, seen.vtep)] = vni
-    bridge_of = {device: bridge for device, _, bridge in vxlans.values()}
-    for (device, mac), (_, vni) in fdb.items():
-        if (bridge_of[device], mac) not in bridged:
-            fdb[(device, mac)] = (b"", vni)
+    for key, (_, vni) in fdb.items():
+        if key not in bridged:
+            fdb[key] = (b"", vni)
     return fdb, flood
 
 

@@ -44,7 +44,7 @@ TABLE_MAIN = 254
 NHA_ID, NHA_GROUP, NHA_BLACKHOLE, NHA_OIF, NHA_GATEWAY, NHA_ENCAP_TYPE, NHA_ENCAP = 1, 2, 4, 5, 6, 7, 8
 NDA_DST, NDA_LLADDR, NDA_VNI, NDA_MASTER, NDA_PROTOCOL = 1, 2, 7, 9, 12
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
-NTF_SELF, NTF_MASTER, NTF_EXT_LEARNED = 0x02, 0x04, 0x10
+NTF_SELF, NTF_MASTER, NTF_STICKY = 0x02, 0x04, 0x40
 NUD_REACHABLE, NUD_NOARP, NUD_PERMANENT = 0x02, 0x40, 0x80
 
 ROUTE = struct.Struct("=BBBBBBBBI")  # family, length, length of source, TOS, table, protocol, scope, type, flags
@@ -208,9 +208,10 @@ def _label_route(label: int, route: MplsRoute | None, index: Index) -> bytes:
 
 
 def _entry(device: int, mac: bytes, where: int, vtep: bytes | None, vni: int | None) -> bytes:
-    # "No ARP" and reachable: static, so it does not age; permanent would mean an address of the bridge itself.
-    learned = NTF_EXT_LEARNED if any(mac) else 0
-    body = NEIGHBOUR.pack(AF_BRIDGE, device, NUD_NOARP | NUD_REACHABLE, where | learned, 0) + attribute(NDA_LLADDR, mac)
+    # "No ARP" and reachable: static, so it does not age; permanent would mean an address of the bridge itself.  Sticky:
+    # a frame from this MAC at another port, as that from which it has moved away, does not make the bridge send there.
+    sticky = NTF_STICKY if any(mac) else 0
+    body = NEIGHBOUR.pack(AF_BRIDGE, device, NUD_NOARP | NUD_REACHABLE, where | sticky, 0) + attribute(NDA_LLADDR, mac)
     if vtep is not None and vni is not None:
         body += attribute(NDA_DST, vtep) + number(NDA_VNI, vni)
     return body

@@ -123,11 +123,8 @@ class Reading:
         }
 
     def _forwarding(self) -> tuple[dict[tuple[str, bytes], tuple[bytes, int]], dict[tuple[str, bytes], int]]:
-        index_of = {name: index for index, (name, _) in self._known.links.items()}
         vxlans = {
-            index: (name, link.vni, index_of.get(link.master, 0))
-            for index, (name, link) in self._known.links.items()
-            if isinstance(link, VxlanLink)
+            index: (name, link.vni) for index, (name, link) in self._known.links.items() if isinstance(link, VxlanLink)
         }
         body = NEIGHBOUR.pack(AF_BRIDGE, 0, 0, 0, 0)
         return self._requests.dump(GETNEIGH, body, lambda messages: decode.forwarding(messages, vxlans))

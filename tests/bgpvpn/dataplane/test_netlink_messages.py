@@ -117,7 +117,7 @@ def test_pyroute2_reads_in_our_messages_what_we_mean() -> None:
     assert (neighbour.get_attr("NDA_DST"), neighbour.get_attr("NDA_LLADDR")) == ("10.0.0.9", "02:00:00:00:00:01")
 
     (entry,) = read(ndmsg, ("fdb", ("vx", b"\2\0\0\0\0\1"), (bytes((192, 0, 2, 2)), 77), None))
-    assert (entry["family"], entry["ifindex"], entry["flags"]) == (7, 7, 0x02 | 0x04 | 0x10)
+    assert (entry["family"], entry["ifindex"], entry["flags"]) == (7, 7, 0x02 | 0x04 | 0x40)
     assert (entry.get_attr("NDA_LLADDR"), entry.get_attr("NDA_VNI")) == ("02:00:00:00:00:01", 77)
 
     message = rtmsg(encode.routes((100, 4), NEXTHOP_BASE, [b"\x0a\x01\x10"])[0])
