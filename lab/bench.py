@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -234,6 +235,7 @@ def main(words: Iterable[str] | None = None) -> int:
     one = benches.add_parser("attach", help="from the request of a port to its route at the neighbour")
     one.add_argument("--ports", type=numbers, default=[1, 100, 1000])
     told = parser.parse_args(None if words is None else list(words))
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # with all that it made taken away
     try:
         match told.bench:
             case "ingest":

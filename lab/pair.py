@@ -95,7 +95,7 @@ class Pair:
     ) -> None:
         if error is not None:
             self._log.seek(0)
-            print("the daemon's last words:", *self._log.readlines()[-10:], sep="\n    ", file=sys.stderr)
+            print("the daemon's last words:", *self._log.read().splitlines()[-10:], sep="\n    ", file=sys.stderr)
         self._stack.close()
 
     def _start(self) -> subprocess.Popen[str]:
