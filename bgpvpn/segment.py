@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from functools import lru_cache
 from typing import TypeVar
 
 import attrs
@@ -155,8 +156,8 @@ class Segments:
                 segment=name,
                 interface=port.interface,
                 netns=port.netns,
-                mac=Mac.parse(port.mac_address).wire,
-                addresses=tuple(ipaddress.ip_interface(text).ip.packed for text in port.ip_addresses),
+                mac=_mac(port.mac_address),
+                addresses=tuple(map(_address, port.ip_addresses)),
                 bindings=self._bindings(owner, port_id, vpns),
             )
         old_segments, old_endpoints = self._made.get(owner, (set(), set()))
@@ -211,6 +212,16 @@ class Segments:
                     if gateway in interface.network:
                         found.add(Gateway(gateway.packed, interface.network.prefixlen))
         return tuple(sorted(found, key=lambda gateway: (len(gateway.address), gateway.address, gateway.prefix_length)))
+
+
+@lru_cache(65536)
+def _mac(text: str) -> bytes:
+    return Mac.parse(text).wire
+
+
+@lru_cache(65536)
+def _address(text: str) -> bytes:
+    return ipaddress.ip_interface(text).ip.packed
 
 
 def _differing(seen: T | None, present: T | None) -> list[T]:
