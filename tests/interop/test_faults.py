@@ -103,11 +103,12 @@ def the_vrf(lab: Lab) -> list[str]:
 
 @pytest.mark.parametrize("things", [the_vrf, the_bridge, tunnels, small_things])
 def test_what_others_delete_is_made_again(lab: Lab, things: Callable[[Lab], list[str]]) -> None:
+    """At once the first time, and later and later while others go on deleting."""
     one, _ = nodes(lab)
     before = one.kernel()
     with pinging(lab, "blue1", BLUE[1].ips[0]) as pings:
         lab.run("node1", "sh", "-ec", "; ".join(things(lab)))
-        one.comes_back_to(before)
+        one.comes_back_to(before, within_s=10)
     assert pings.answered
     settled(lab)
 
