@@ -30,7 +30,7 @@ def kernel(reconciler: Reconciler, foreign: Iterable[str], messages: Mapping[str
             "routes": sum(map(len, reconciler.actual.routes.values())),
             **{kind: len(rows) for kind, rows in reconciler.actual.rows.items()},
             "refused": len(trials),
-            "repairs": reconciler.repairs,
+            "repairs": reconciler.repairs.total,
         },
         "messages": dict(messages),
         "synced": reconciler.synced,

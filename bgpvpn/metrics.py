@@ -68,7 +68,10 @@ def metrics(
             "bgpvpn_kernel_refusals", "rows refused, each trial counted", "counter", [({}, reconciler.refused.total)]
         ),
         _metric(
-            "bgpvpn_kernel_repairs", "rows put right after others changed them", "counter", [({}, reconciler.repairs)]
+            "bgpvpn_kernel_repairs",
+            "rows put right after others changed them",
+            "counter",
+            [({}, reconciler.repairs.total)],
         ),
         _metric("bgpvpn_synced", "1: all peers have said all that they know", "gauge", [({}, int(reconciler.synced))]),
     ]

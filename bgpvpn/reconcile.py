@@ -40,14 +40,14 @@ from bgpvpn.desired import Desired, Labelled, Object, ObjectKey, Status, Tunnel,
 from bgpvpn.nexthops import Nexthops
 from bgpvpn.plan import Row, closing, ordered, ready
 from bgpvpn.refused import Refused
+from bgpvpn.repairs import Repairs
 from bgpvpn.wanted import KINDS, Wanted
 from speaker.table import Reader, Table
 
 ROUTES_WAIT_S = 0.5
 AUDIT_S = 60.0  # in which everything is read once more
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 10.0
-"""How long what others changed is left to them, and how long a dataplane that fails is left alone: longer and longer
-while they go on, so that nobody fights a war."""
+"""How long a dataplane that fails is left alone."""
 
 _Writes = dict[RouteTable, dict[int | None, list[tuple[Via | None, list[bytes]]]]]
 """By table and group (None: to be removed): who wants it so, and the prefixes."""
@@ -79,7 +79,7 @@ class Reconciler:
         self.waiting: dict[Row, str] = {}  # rows that wait for other rows, with what for
         self.actual = Actual()
         self.synced = False
-        self.repairs = 0  # rows that were put right after others changed them
+        self.repairs = Repairs()
         self.unknown_since: float | None = None  # the dataplane could not be read, or did not say what it did
         self.unknown_reason = ""
         self.nexthops = Nexthops(self._lead)
@@ -95,8 +95,6 @@ class Reconciler:
         self._lost_delay_s = FIRST_DELAY_S
         self._scopes: set[Scope] = set()  # to be read again
         self._repair_at = 0.0
-        self._repair_delay_s = FIRST_DELAY_S
-        self._repaired_at = 0.0
         self._audit_at = 0.0
         self._audit_left: list[Scope] = []
 
@@ -191,9 +189,7 @@ class Reconciler:
             self._ask_reachable = True
         scopes = set(scopes) - {"links", "underlay"}
         if scopes and not self._scopes:
-            if now - self._repaired_at > LONGEST_DELAY_S:
-                self._repair_delay_s = FIRST_DELAY_S
-            self._repair_at = now + self._repair_delay_s
+            self._repair_at = self.repairs.due(now)
         self._scopes |= scopes
 
     def _read(self, now: float) -> int:
@@ -222,25 +218,21 @@ class Reconciler:
                 {at: seen.routes.get(at, {}) for at in {**self.actual.routes, **seen.routes}},
             )
         self._scopes -= set(scopes)
-        repairs = self.repairs
         if first:
             self.nexthops.count_anew()
             self.actual.routes = {at: {} for at in self.actual.routes}
-        lost = self._take_over(seen, first)
+        lost = self._take_over(seen, first, now)
         if first:
             self._ask_reachable = True
             self._look_at_everything()
         elif "all" not in scopes:
             self.disturbed(lost, now)
-        if self.repairs > repairs:
-            self._repaired_at = now
-            self._repair_delay_s = min(self._repair_delay_s * 2, LONGEST_DELAY_S)
         return 1
 
     def _next_audit(self, now: float) -> float:
         return now + self.audit_s / (len(KINDS) + len(self.actual.routes))
 
-    def _take_over(self, seen: Actual, first: bool) -> set[Scope]:
+    def _take_over(self, seen: Actual, first: bool, now: float) -> set[Scope]:
         """Make what was read the actual state, and what differs dirty; return what has gone with it without a word."""
         lost: set[Scope] = set()
         for kind, rows in seen.rows.items():
@@ -249,7 +241,8 @@ class Reconciler:
                 if held.get(key) != rows.get(key):
                     self._changed(kind)
                     self.wanted.dirty[(kind, key)] = None
-                    self.repairs += not first and rows.get(key) != self.wanted.rows[kind].get(key)
+                    if not first and rows.get(key) != self.wanted.rows[kind].get(key):
+                        self.repairs.note((kind, key), now)
                     if key not in rows and (kind == "link" or (kind == "nexthop" and self.nexthops.used(key))):
                         lost.add("all")
             self.actual.rows[kind] = rows
@@ -261,7 +254,8 @@ class Reconciler:
             if held_routes != routes:
                 differing = [p for p in {**held_routes, **routes} if held_routes.get(p) != routes.get(p)]
                 readers.writing.again(differing)
-                self.repairs += 0 if first else len(differing)
+                for prefix in () if first else differing:
+                    self.repairs.note((at, prefix), now)
                 self._follow(at, readers, differing, routes)
         return lost
 

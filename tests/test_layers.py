@@ -67,6 +67,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.dataplane.words",
             "bgpvpn.plan",
             "bgpvpn.refused",
+            "bgpvpn.repairs",
             "bgpvpn.wanted",
             "bgpvpn.nexthops",
             "bgpvpn.reconcile",
@@ -105,6 +106,8 @@ COMMAND = ("cli", "cli.*")
 WITHOUT_BGP = {
     "bgpvpn.desired",
     "bgpvpn.plan",
+    "bgpvpn.refused",
+    "bgpvpn.repairs",
     "bgpvpn.wanted",
     "bgpvpn.nexthops",
     "bgpvpn.reconcile",

@@ -493,7 +493,7 @@ def test_what_others_change_or_remove_is_put_right_within_a_second() -> None:
             assert kernel.content() != before
             driver.run(1.0)
             assert kernel.content() == before, (kind, key, removed)
-            assert driver.reconciler.repairs > 0
+            assert driver.reconciler.repairs.total > 0
             assert statuses(driver) == {ACTIVE}
 
 
