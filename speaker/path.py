@@ -26,9 +26,6 @@ import attrs
 
 AS_SET, AS_SEQUENCE, AS_CONFED_SEQUENCE, AS_CONFED_SET = 1, 2, 3, 4
 
-PATHS_AT_MOST = 65536
-"""Paths that a block remembers; beyond, as when a peer changes labels without end, it starts anew and shares less."""
-
 AsPath = tuple[tuple[int, tuple[int, ...]], ...]
 """Segments: (segment type, AS numbers); RFC 4271 section 4.3 and RFC 5065."""
 
@@ -66,8 +63,6 @@ class Attributes:
         """Return the one Path with these attributes and this extra part."""
         path = self.paths.get(extra)
         if path is None:
-            if len(self.paths) >= PATHS_AT_MOST:
-                self.paths.clear()
             path = self.paths[extra] = Path(self, extra)
         return path
 

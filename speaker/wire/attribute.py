@@ -28,8 +28,14 @@ AS4_PATH, AS4_AGGREGATOR, PMSI_TUNNEL, LARGE_COMMUNITIES = 17, 18, 22, 32
 
 AS_TRANS = 23456  # RFC 6793 section 9
 
-INTERNED_AT_MOST = 65536
-"""Blocks held; when there are more the interner starts anew, which costs memory sharing and nothing else."""
+MADE_AT_MOST = 65536
+"""Attributes of our own that are held; when there are more all are forgotten, which costs sharing and nothing else."""
+
+HELD_OCTETS_AT_MOST = 64 << 20
+"""The same for what came by sessions of one kind, by what it takes in memory, about."""
+
+BLOCK_OCTETS, DECODED_TIMES, PATH_OCTETS = 1024, 16, 192
+"""What is taken by a block that is held, by each octet of it, and by a path."""
 
 
 @attrs.frozen
@@ -244,43 +250,65 @@ _WRITTEN = tuple(
 )
 
 
+class Blocks:
+    """The attribute blocks that came by sessions of one kind, each decoded once, with the paths made of them.
+
+    All are forgotten when they take too much: a peer that never says the same twice, in attributes or in labels, costs
+    bounded memory beside that of its routes.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[bytes, Attributes] = {}  # `decode` says what the keys are
+        self.octets = 0
+
+    def hold(self, key: bytes, attributes: Attributes) -> None:
+        """Remember a block."""
+        self.held[key] = attributes
+        self.grow(BLOCK_OCTETS + DECODED_TIMES * len(key))
+
+    def grow(self, octets: int) -> None:
+        """Count what was added."""
+        self.octets += octets
+        if self.octets > HELD_OCTETS_AT_MOST:
+            for attributes in self.held.values():
+                attributes.paths.clear()
+            self.held.clear()
+            self.octets = 0
+
+
 class Interner:
     """Holds each attribute block decoded once, and each combination of values that the node makes once."""
 
     def __init__(self) -> None:
-        self._received: dict[Context, dict[bytes, Attributes]] = {}
+        self._received: dict[Context, Blocks] = {}
         self._made: dict[tuple[Any, ...], Attributes] = {}
 
-    def received(self, context: Context) -> dict[bytes, Attributes]:
-        """Return the blocks that came by sessions of this kind; `decode` says what the keys are."""
-        return self._received.setdefault(context, {})
+    def received(self, context: Context) -> Blocks:
+        """Return the blocks that came by sessions of this kind."""
+        return self._received.setdefault(context, Blocks())
 
     def made(self, key: tuple[Any, ...], build: Callable[[], Attributes]) -> Attributes:
         """Return the attributes with these values, built at the first asking."""
         found = self._made.get(key)
         if found is None:
-            if len(self._made) >= INTERNED_AT_MOST:
+            if len(self._made) >= MADE_AT_MOST:
                 self._made.clear()
             found = self._made[key] = build()
         return found
 
 
-def decode(
-    block: bytes, next_hop: bytes, context: Context, interned: dict[bytes, Attributes], errors: list[BgpError]
-) -> Attributes:
-    """Return what a block says, decoded at its first coming (hot: one look-up in `interned`).
+def decode(block: bytes, next_hop: bytes, context: Context, blocks: Blocks, errors: list[BgpError]) -> Attributes:
+    """Return what a block says, decoded at its first coming (hot: one look-up in `blocks`).
 
     `block` holds whole attributes other than MP_REACH_NLRI and MP_UNREACH_NLRI; `next_hop` is MP_REACH_NLRI's, 4 or 16
     octets, empty where the block's own NEXT_HOP counts.  What was discarded is added to `errors`.
     TreatAsWithdraw or SessionReset if the block cannot be used.
     """
     key = _LENGTHS[len(next_hop)] + next_hop + block
-    found = interned.get(key)
+    found = blocks.held.get(key)
     if found is None:
         found = _decode(block, next_hop, context)
-        if len(interned) >= INTERNED_AT_MOST:
-            interned.clear()
-        interned[key] = found
+        blocks.hold(key, found)
     if found.discarded:
         errors.extend(map(AttributeDiscard, found.discarded))
     return found

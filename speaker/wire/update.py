@@ -25,6 +25,7 @@ from speaker.wire.attribute import (
     MP_REACH,
     MP_UNREACH,
     OPTIONAL,
+    PATH_OCTETS,
     TRANSITIVE,
     Context,
     Interner,
@@ -65,7 +66,7 @@ class UpdateDecoder:
     def __init__(self, interner: Interner, *, ibgp: bool, as4: bool, families: frozenset[Family]) -> None:
         self.families = families
         self._context = Context(ibgp, as4)
-        self._interned = interner.received(self._context)
+        self._blocks = interner.received(self._context)
 
     def decode(self, body: bytes) -> Update:
         """Read the body of one UPDATE (hot). Raises SessionReset or DisableFamily, nothing else."""
@@ -171,7 +172,7 @@ class UpdateDecoder:
         if unusable:
             update.withdrawn.append((family, unusable))
         try:
-            attributes = decode(parts.others, next_hop, self._context, self._interned, update.errors)
+            attributes = decode(parts.others, next_hop, self._context, self._blocks, update.errors)
             if parts.failure is not None:
                 raise parts.failure
         except TreatAsWithdraw as error:
@@ -180,6 +181,7 @@ class UpdateDecoder:
                 update.withdrawn.append((family, [key for key, _ in routes]))
             return
         paths = attributes.paths
+        known = len(paths)
         announced: dict[bytes, Path] = {}
         last: bytes | None = None
         path: Path | None = None
@@ -188,6 +190,8 @@ class UpdateDecoder:
                 last = extra
                 path = paths.get(extra) or attributes.path(extra)
             announced[key] = path
+        if len(paths) > known:
+            self._blocks.grow((len(paths) - known) * PATH_OCTETS)
         if announced:
             update.announced.append((family, announced))
 
