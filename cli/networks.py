@@ -67,6 +67,8 @@ class _InOrder(click.Command):
             elif param.name == "gateway":
                 gateway = next(values["gateway"])
                 if not subnets or "gateway_ip" in subnets[-1]:
+                    if ctx.resilient_parsing:  # a word is being completed
+                        break
                     raise click.UsageError(f"--gateway {gateway} follows no --subnet of its own", ctx)
                 subnets[-1]["gateway_ip"] = gateway
         ctx.meta["subnets"] = subnets

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from cli.api import SOCKET, Api, ApiError
+from cli.api import SOCKET, Api
 from cli.output import as_json
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Run:
         import time
 
         changed = threading.Event()
-        failures: list[ApiError] = []
+        failures: list[click.ClickException] = []
 
         def read() -> None:
             try:
@@ -62,7 +62,7 @@ class Run:
                     changed.set()
                     for _ in events:
                         changed.set()
-            except ApiError as error:
+            except click.ClickException as error:
                 failures.append(error)
                 changed.set()
 

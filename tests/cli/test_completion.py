@@ -53,6 +53,7 @@ def test_words_and_names_are_completed(daemon: Daemon) -> None:
         ("bgpvpn explain s", ["seg1"]),
         ("bgpvpn subnet list b", ["blue-net"]),
         ("bgpvpn show routes --vpn s", ["seg"]),
+        ("bgpvpn network create n --gateway 10.0.0.1 --project x ", []),
         ("bgpvpn -f ", ["table", "json"]),
     ]:
         assert [word for word in completed(daemon, text) if not word.startswith("-")] == follows, text

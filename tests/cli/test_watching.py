@@ -80,3 +80,11 @@ def test_watching_ends_with_3_when_the_daemon_does(tmp_path: Path, words: str) -
         daemon.stop()
         _, said = watching.communicate()
         assert (watching.returncode, said) == (3, f"error: the daemon at {daemon.socket} has ended\n")
+
+
+def test_watching_at_no_address_is_wrong_usage(daemon: Daemon) -> None:
+    with daemon.started("--api foo://x list --watch") as watching:
+        shown, said = watching.communicate()
+        assert (watching.returncode, shown) == (2, "")
+        assert said.endswith("Error: --api takes the path of a socket or http://ADDRESS:PORT, not 'foo://x'\n")
+        assert "Traceback" not in said
