@@ -42,7 +42,7 @@ class Membership:
 
     def __init__(self, keys: Iterable[bytes]) -> None:
         self.exact: set[bytes] = set()
-        self.partial: list[tuple[bytes, int]] = []  # route target octets, bits that count
+        self.partial: dict[int, set[int]] = {}  # by how many bits of a route target count: those bits
         self.everything = False
         for key in keys:
             bits = key[-1]
@@ -51,19 +51,19 @@ class Membership:
             elif bits == 96:
                 self.exact.add(key[4:12])
             else:
-                self.partial.append((key[4:-1], bits - 32))
+                self.partial.setdefault(bits - 32, set()).add(_leading(key[4:-1], bits - 32))
 
     def wants(self, attributes: Attributes) -> bool:
         """Tell whether a route with these attributes has a route target that the peer asked for."""
         targets = attributes.route_targets
         if self.everything or not targets.isdisjoint(self.exact):
             return True
-        return any(_covers(octets, bits, target) for octets, bits in self.partial for target in targets)
+        return any(_leading(target, bits) in asked for bits, asked in self.partial.items() for target in targets)
 
 
-def _covers(octets: bytes, bits: int, target: bytes) -> bool:
-    shift = 64 - bits
-    return int.from_bytes(octets.ljust(8, b"\0"), "big") >> shift == int.from_bytes(target, "big") >> shift
+def _leading(octets: bytes, bits: int) -> int:
+    """Return the leading bits of a route target, whose octets may be cut off behind them."""
+    return int.from_bytes(octets.ljust(8, b"\0"), "big") >> 64 - bits
 
 
 class AdjRibOut:
@@ -218,12 +218,12 @@ class AdjRibOut:
                     withdrawn.append(key)
             elif sent.get(key) is not path:
                 by_attributes.setdefault(path.attributes, []).append((key, path))
-        as4, limit = self.negotiated.as4, self.negotiated.message_limit
+        as4 = self.negotiated.as4
         announced: list[bytes] = []
         for attributes, told in by_attributes.items():
             routes = ((key, path.extra) for key, path in told)
             try:
-                announced += list(encode_updates(family, self._outward(attributes), routes, as4=as4, limit=limit))
+                announced += list(encode_updates(family, self._outward(attributes), routes, as4=as4))
             except ValueError as error:
                 unfit.update((key, str(error)) for key, _ in told)
                 for key in sent.keys() & unfit.keys():
@@ -231,7 +231,7 @@ class AdjRibOut:
                     withdrawn.append(key)
             else:
                 sent.update(told)
-        yield from encode_withdrawals(family, withdrawn, limit)
+        yield from encode_withdrawals(family, withdrawn)
         yield from announced
 
     def _outward(self, attributes: Attributes) -> Attributes:

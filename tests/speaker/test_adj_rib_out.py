@@ -452,7 +452,7 @@ MUTANTS = {
         "self._membership is not None and family in WITH_TARGETS:\n                path",
         "self._membership is not None:\n                path",
     ),
-    "a partial membership is one bit short": ("shift = 64 - bits", "shift = 63 - bits"),
+    "a partial membership is one bit short": (">> 64 - bits", ">> 63 - bits"),
     "what does not fit stays at the peer": (
         "del sent[key]\n                    withdrawn.append(key)\n            else",
         "pass\n            else",
