@@ -62,8 +62,6 @@ class AdjRibIn:
         self.stale: dict[Family, set[bytes]] = {}
         self.stale_until: float | None = None
         self.refused: dict[tuple[Family, bytes], str] = {}  # oldest first, bounded
-        self.received = 0  # routes announced, ever
-        self.malformed = 0
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established."""
@@ -81,13 +79,10 @@ class AdjRibIn:
 
     def update(self, update: Update, now: float) -> None:
         """Take one UPDATE in (hot)."""
-        if update.errors:
-            self.malformed += len(update.errors)
         for family, keys in update.withdrawn:
             self._renewed(family, keys)
             self.rib.table(family, self.source).discard_all(keys)
         for family, routes in update.announced:
-            self.received += len(routes)
             self._renewed(family, routes)
             table = self.rib.table(family, self.source)
             attributes = next(iter(routes.values())).attributes

@@ -29,12 +29,10 @@ class Neighbour:
         self.adj_rib_out = AdjRibOut(name, rib, interner)
         self.adj_rib_out.released = released
         self.negotiated: Negotiated | None = None
-        self.up_since: float | None = None
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established."""
         self.negotiated = negotiated
-        self.up_since = now
         self.adj_rib_in.up(negotiated, now)
         self.adj_rib_out.up(negotiated, now)
 
@@ -56,7 +54,7 @@ class Neighbour:
 
     def down(self, negotiated: Negotiated, graceful: bool, now: float) -> None:
         """The session is lost."""
-        self.negotiated = self.up_since = None
+        self.negotiated = None
         self.adj_rib_in.down(negotiated, graceful, now)
         self.adj_rib_out.down()
 

@@ -227,7 +227,7 @@ class Peer:
         self._cancel()
         for connection, line in list(self._lines.items()):
             if graceful:
-                self._carry(connection, line.session.abandon("restart of this speaker", now), now)
+                self._carry(connection, line.session.abandon("restart of this speaker"), now)
             else:
                 self._end(connection, line, CEASE, subcode, text, now)
         return self._take()
@@ -283,7 +283,7 @@ class Peer:
         """A connection is gone, or ended by the neighbour."""
         line = self._lines.get(connection)
         if line is not None:
-            self._carry(connection, line.session.lost(reason, now), now)
+            self._carry(connection, line.session.abandon(reason), now)
         return self._take()
 
     def reset(self, connection: Connection, code: int, subcode: int, reason: str, now: float) -> list[Action]:
@@ -388,7 +388,7 @@ class Peer:
                     if not line.replaces:
                         self._collide(connection, line, now)
                         return False
-                    self._carry(other, rival.session.abandon("replaced by a new connection of the peer", now), now)
+                    self._carry(other, rival.session.abandon("replaced by a new connection of the peer"), now)
                 case "open-confirm" | "open-sent" if preferred:
                     self._collide(other, rival, now)
                 case "open-sent" if now - rival.since > COLLISION_S:
@@ -402,7 +402,7 @@ class Peer:
         self._end(connection, line, CEASE, COLLISION, "collision of connections", now)
 
     def _end(self, connection: Connection, line: _Line, code: int, subcode: int, reason: str, now: float) -> None:
-        actions = line.session.close(code, subcode, now, reason)
+        actions = line.session.close(code, subcode, reason)
         if not actions:  # it ended by itself, in a batch of actions that was not carried out to the last
             actions = [session.Close(), Down(reason, sent=Notification(code, subcode))]
         self._carry(connection, actions, now)

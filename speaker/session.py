@@ -31,14 +31,14 @@ of 0 agreed, open-confirm is still left after 240 s, so that a silent peer never
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Literal, TypeVar
 
 import attrs
 
 from speaker.errors import DisableFamily, SessionReset
 from speaker.values import Family
-from speaker.wire.attribute import Interner
+from speaker.wire import message
+from speaker.wire.attribute import AS_TRANS, Interner
 from speaker.wire.capability import (
     Capability,
     FourOctetAs,
@@ -56,21 +56,6 @@ State = Literal["connect", "open-sent", "open-confirm", "established", "closed"]
 
 OPEN_HOLD_S = 240.0
 """The hold time before one is agreed (RFC 4271 section 8.2.2: "a large value", 4 minutes)."""
-
-AS_TRANS = 23456
-
-
-class Kind(IntEnum):
-    """The message types (RFC 4271 section 4.1, RFC 2918)."""
-
-    OPEN = 1
-    UPDATE = 2
-    NOTIFICATION = 3
-    KEEPALIVE = 4
-    ROUTE_REFRESH = 5
-
-
-MESSAGE_LIMIT = 4096
 
 TEXT_LIMIT = 200
 """Characters of a peer's text that are shown."""
@@ -186,7 +171,6 @@ class Negotiated:
     remote_hold_s: int
     route_refresh: bool  # the peer takes ROUTE-REFRESH
     graceful: GracefulRestart | None  # None unless both speak it
-    message_limit: int = MESSAGE_LIMIT
     remote_host_name: str = ""  # as sent, escaped
 
 
@@ -320,7 +304,7 @@ class Session:
     def tick(self, now: float) -> list[Action]:
         """Do what the time asks for: a KEEPALIVE, or the end of a silent peer."""
         if self._hold_at is not None and now >= self._hold_at:
-            return self.close(4, 0, now, "hold timer expired")
+            return self.close(4, 0, "hold timer expired")
         if self._keepalive_at is not None and now >= self._keepalive_at and self.negotiated is not None:
             self._keepalive_at = now + self.negotiated.keepalive_s
             return [self._send(KEEPALIVE)]
@@ -332,7 +316,7 @@ class Session:
             return self._hold_at if self._keepalive_at is None else self._keepalive_at
         return min(self._hold_at, self._keepalive_at)
 
-    def close(self, code: int, subcode: int, now: float, text: str = "") -> list[Action]:
+    def close(self, code: int, subcode: int, text: str = "") -> list[Action]:
         """End the session with a NOTIFICATION.
 
         `text` is told to the peer where there is room for it (RFC 9003), and is the reason otherwise.
@@ -346,41 +330,37 @@ class Session:
         self._end(reason, actions, sent=notification)
         return actions
 
-    def abandon(self, reason: str, now: float) -> list[Action]:
-        """End the session without a word, so that the peer may keep our routes (RFC 4724 section 4.2)."""
+    def abandon(self, reason: str) -> list[Action]:
+        """End the session without a word: the connection is gone, or the peer may keep our routes (RFC 4724 4.2)."""
         actions: list[Action] = []
         if not self.closed:
             self._end(reason, actions)
         return actions
 
-    def lost(self, reason: str, now: float) -> list[Action]:
-        """The connection is gone."""
-        return self.abandon(reason, now)
-
     def _message(self, kind: int, body: bytes, actions: list[Action], now: float) -> None:
         """Act on one message (hot: UPDATE in established)."""
-        if kind == Kind.UPDATE and self._decoder is not None and self.state == "established":
+        if kind == message.UPDATE and self._decoder is not None and self.state == "established":
             try:
                 actions.append(Routes(self._decoder.decode(body)))
             except DisableFamily as error:
                 self._disable(error, actions)
             return
         match self.state, kind:
-            case _, Kind.NOTIFICATION:
+            case _, message.NOTIFICATION:
                 notification = Notification.decode(body)
                 self._end(f"the peer sent {describe(notification)}", actions, received=notification)
-            case "open-sent", Kind.OPEN:
+            case "open-sent", message.OPEN:
                 self._opened(Open.decode(body), actions, now)
-            case "open-confirm", Kind.KEEPALIVE:
+            case "open-confirm", message.KEEPALIVE_TYPE:
                 assert self.negotiated is not None
                 self.state = "established"
                 self._hold_s = self.negotiated.hold_s
                 if not self._hold_s:
                     self._hold_at = None
                 actions.append(Up(self.negotiated))
-            case "established", Kind.KEEPALIVE:
+            case "established", message.KEEPALIVE_TYPE:
                 pass
-            case "established", Kind.ROUTE_REFRESH:
+            case "established", message.ROUTE_REFRESH:
                 refresh = RouteRefresh.decode(body)
                 if self.negotiated is not None and refresh.family in self.negotiated.families and not refresh.subtype:
                     actions.append(Refresh(Family(refresh.family)))

@@ -52,25 +52,6 @@ class RouteRefreshCapability(Capability):
 
 
 @attrs.frozen
-class ExtendedNextHop(Capability):
-    """Families whose next hop may be an IPv6 address (RFC 8950 section 4): (family, AFI of the next hop)."""
-
-    code = 5
-    families: tuple[tuple[int, int], ...]
-
-    def value(self) -> bytes:
-        """Return 6 octets for each: AFI 2, SAFI 2, AFI of the next hop 2."""
-        return b"".join(struct.pack("!HHH", *_afi_safi(family), afi) for family, afi in self.families)
-
-
-@attrs.frozen
-class ExtendedMessage(Capability):
-    """Messages may have up to 65,535 octets (RFC 8654 section 3)."""
-
-    code = 6
-
-
-@attrs.frozen
 class GracefulRestart(Capability):
     """What happens to routes and to forwarding when the session restarts (RFC 4724 section 3, RFC 8538 section 2)."""
 
@@ -100,13 +81,6 @@ class FourOctetAs(Capability):
     def value(self) -> bytes:
         """Return the AS number."""
         return self.asn.to_bytes(4, "big")
-
-
-@attrs.frozen
-class EnhancedRouteRefresh(Capability):
-    """The begin and end of a route refresh are marked (RFC 7313 section 3.1)."""
-
-    code = 70
 
 
 @attrs.frozen
@@ -147,10 +121,6 @@ def _multiprotocol(value: bytes) -> Capability:
     return Multiprotocol(afi << 8 | safi)
 
 
-def _extended_next_hop(value: bytes) -> Capability:
-    return ExtendedNextHop(tuple((afi << 8 | safi, hop) for afi, safi, hop in struct.iter_unpack("!HHH", value)))
-
-
 def _graceful_restart(value: bytes) -> Capability:
     (head,) = struct.unpack_from("!H", value)
     families = {afi << 8 | safi: bool(flags & 0x80) for afi, safi, flags in struct.iter_unpack("!HBB", value[2:])}
@@ -172,11 +142,8 @@ def _fqdn(value: bytes) -> Capability:
 _DECODERS: dict[int, Callable[[bytes], Capability]] = {
     1: _multiprotocol,
     2: lambda value: RouteRefreshCapability(),
-    5: _extended_next_hop,
-    6: lambda value: ExtendedMessage(),
     64: _graceful_restart,
     65: _four_octet_as,
-    70: lambda value: EnhancedRouteRefresh(),
     73: _fqdn,
 }
 

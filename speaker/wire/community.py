@@ -30,7 +30,6 @@ NON_TRANSITIVE = 0x40  # of the type octet: not for other ASes (RFC 4360 section
 _ENCAPSULATION = b"\x03\x0c"  # RFC 9012 section 4.1
 _MAC_MOBILITY = b"\x06\x00"  # RFC 7432 section 7.7
 _ROUTER_MAC = b"\x06\x03"  # RFC 9135 section 8.1
-DEFAULT_GATEWAY = b"\x03\x0d" + bytes(6)  # RFC 7432 section 7.8
 
 STICKY = 0x01
 
@@ -63,16 +62,6 @@ def mobility(communities: Iterable[bytes]) -> tuple[int, bool] | None:
     return None
 
 
-def router_mac(mac: bytes) -> bytes:
-    """Return the router's MAC community (RFC 9135 section 8.1)."""
-    return _ROUTER_MAC + mac
-
-
-def router_macs(communities: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Return the MACs of all router's MAC communities."""
-    return tuple(each[2:] for each in communities if each[:2] == _ROUTER_MAC)
-
-
 def community_text(community: bytes) -> str:
     """Return an extended community as people read it, in hex where this file does not know it."""
     if is_route_target(community):
@@ -89,7 +78,7 @@ def community_text(community: bytes) -> str:
         case _ if kind == _ROUTER_MAC:
             return f"router-mac:{Mac(value)}"
         case b"\x03\x0d":
-            return "default-gateway"
+            return "default-gateway"  # RFC 7432 section 7.8
         case b"\x06\x02":
             return f"es-import:{Mac(value)}"  # RFC 7432 section 7.6
         case b"\x01\x0b":  # RFC 6514 section 7

@@ -31,7 +31,7 @@ def message(kind: int, body: bytes) -> bytes:
 KEEPALIVE = message(KEEPALIVE_TYPE, b"")
 
 
-def split(buffer: bytes, limit: int = MESSAGE_LIMIT) -> tuple[list[tuple[int, bytes]], int]:
+def split(buffer: bytes) -> tuple[list[tuple[int, bytes]], int]:
     """Cut whole messages off a stream: (type, body) of each, and how many octets they took (hot: once per read).
 
     A broken header raises SessionReset (RFC 4271 section 6.1) when it is the first in the buffer; the messages before
@@ -42,10 +42,14 @@ def split(buffer: bytes, limit: int = MESSAGE_LIMIT) -> tuple[list[tuple[int, by
     while size - at >= HEADER_SIZE:
         length = buffer[at + 16] << 8 | buffer[at + 17]
         kind = buffer[at + 18]
-        if buffer[at : at + 16] != MARKER or not HEADER_SIZE <= length <= limit or length < _SHORTEST.get(kind, 65536):
+        if (
+            buffer[at : at + 16] != MARKER
+            or not HEADER_SIZE <= length <= MESSAGE_LIMIT
+            or length < _SHORTEST.get(kind, 65536)
+        ):
             if messages:
                 break
-            raise _broken_header(buffer[at : at + HEADER_SIZE], limit)
+            raise _broken_header(buffer[at : at + HEADER_SIZE])
         if kind == KEEPALIVE_TYPE and length != HEADER_SIZE:
             if messages:
                 break
@@ -58,11 +62,11 @@ def split(buffer: bytes, limit: int = MESSAGE_LIMIT) -> tuple[list[tuple[int, by
     return messages, at
 
 
-def _broken_header(header: bytes, limit: int) -> SessionReset:
+def _broken_header(header: bytes) -> SessionReset:
     length, kind = int.from_bytes(header[16:18], "big"), header[18]
     if header[:16] != MARKER:
         return SessionReset(1, 1, f"the marker is {header[:16].hex()}, not all ones")
-    if kind not in _SHORTEST and HEADER_SIZE <= length <= limit:
+    if kind not in _SHORTEST and HEADER_SIZE <= length <= MESSAGE_LIMIT:
         return SessionReset(1, 3, f"message type {kind} does not exist", bytes((kind,)))
     return _bad_length(length)
 

@@ -316,14 +316,14 @@ def _whole(body: bytes, limit: int) -> bytes:
     return message(UPDATE, body)
 
 
-def encode_withdrawals(family: Family, keys: Iterable[bytes], limit: int = MESSAGE_LIMIT) -> Iterator[bytes]:
-    """Yield whole messages that withdraw these keys, each filled up to `limit` octets."""
+def encode_withdrawals(family: Family, keys: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield whole messages that withdraw these keys, each filled up."""
     encoded = nlri.encode(family, ((key, b"") for key in keys))
     if family is Family.IPV4:
-        for run in _packed(encoded, limit - HEADER_SIZE - 4):
+        for run in _packed(encoded, MESSAGE_LIMIT - HEADER_SIZE - 4):
             yield message(UPDATE, len(run).to_bytes(2, "big") + run + b"\0\0")
         return
     head = _afi_safi(family)
-    for run in _packed(encoded, limit - HEADER_SIZE - 8 - len(head)):
+    for run in _packed(encoded, MESSAGE_LIMIT - HEADER_SIZE - 8 - len(head)):
         unreach = bytes((OPTIONAL | EXTENDED, MP_UNREACH)) + (len(head) + len(run)).to_bytes(2, "big") + head + run
         yield message(UPDATE, b"\0\0" + len(unreach).to_bytes(2, "big") + unreach)

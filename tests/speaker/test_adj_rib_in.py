@@ -68,7 +68,6 @@ def test_routes_come_change_and_go() -> None:
     peer.adj_rib_in.update(withdrawn(VPNV4, A), 0.0)
     table = peer.rib.table(VPNV4, "p")
     assert {key: path.attributes for key, path in table.rows.items()} == {B: second, C: second}
-    assert peer.adj_rib_in.received == 4
 
 
 def test_a_peer_is_known_by_whether_it_is_external_and_by_its_identifier() -> None:
@@ -188,7 +187,6 @@ def test_a_good_route_is_gone_after_a_malformed_one_took_its_place() -> None:  #
     bad = on_the_wire(VPNV4, block(1), A).replace(bytes.fromhex("40010100"), bytes.fromhex("40010103"))
     peer.adj_rib_in.update(decoder.decode(bad), 0.0)
     assert peer.held() == {B}
-    assert peer.adj_rib_in.malformed == 1
     stack = on_the_wire(VPNV4, block(1), B).replace(bytes.fromhex("70000641"), bytes.fromhex("88000640000651"))
     grown = bytearray(stack)
     for at in (3, 7):  # the lengths of all attributes and of MP_REACH_NLRI

@@ -69,7 +69,7 @@ def test_routes_go_both_ways_through_a_real_session_and_a_family_that_cannot_be_
     peer.accept(1, "192.0.2.9", 0.0)
     peer.received(1, write("OPEN as=64512 hold=90 id=192.0.2.9 families=vpnv4,evpn refresh as4=64512"), 0.0)
     peer.received(1, write("KEEPALIVE"), 0.0)
-    assert neighbour.up_since == 0.0
+    assert neighbour.negotiated is not None
     far = Listener(session(VPNV4, EVPN))
     speaker.say(VPNV4, A, 7)
     far.hear(peer.output(1, 1 << 16))
@@ -94,7 +94,7 @@ def test_routes_go_both_ways_through_a_real_session_and_a_family_that_cannot_be_
     far.hear(peer.output(1, 1 << 16))
     assert far.held.keys() == {(VPNV4, A)}
     peer.lost(1, "reset by peer", 5.0)
-    assert (speaker.held("p", EVPN), neighbour.up_since) == (set(), None)
+    assert (speaker.held("p", EVPN), neighbour.negotiated) == (set(), None)
 
 
 def test_a_peer_has_said_all_when_it_is_up_and_every_family_of_destinations_ended() -> None:

@@ -257,24 +257,25 @@ def test_a_received_NOTIFICATION_ends_the_session_without_an_answer() -> None:
 
 
 def test_a_lost_connection_and_a_silent_end_send_nothing() -> None:
-    assert told(session_in("established").lost("Connection reset by peer", 1.0)) == ["close", "down"]
-    ended = down(session_in("established").abandon("restart", 1.0))
+    actions = session_in("established").abandon("Connection reset by peer")
+    assert told(actions) == ["close", "down"]
+    ended = down(actions)
     assert (ended.sent, ended.received) == (None, None)
 
 
 def test_an_administrative_shutdown_carries_its_text_whole_characters_only() -> None:
     for text, octets in [("", b""), ("upgrade", b"\x07upgrade"), ("ä" * 200, b"\xfe" + "ä".encode() * 127)]:
-        actions = session_in("established").close(6, 2, 1.0, text)
+        actions = session_in("established").close(6, 2, text)
         assert told(actions) == [f"NOTIFICATION 6/2 {octets.hex()}".rstrip(), "close", "down"]
 
 
 def test_nothing_happens_on_a_closed_session() -> None:
     session = session_in("established")
-    session.close(6, 2, 1.0)
+    session.close(6, 2)
     assert session.received(write("KEEPALIVE"), 2.0) == []
     assert session.tick(1000.0) == []
-    assert session.close(6, 2, 2.0) == []
-    assert session.lost("gone", 2.0) == []
+    assert session.close(6, 2) == []
+    assert session.abandon("gone") == []
 
 
 def test_a_route_refresh_is_for_families_that_were_agreed() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from speaker.wire.community import (
-    DEFAULT_GATEWAY,
     ENCAPSULATION_MPLS_IN_UDP,
     ENCAPSULATION_VXLAN,
     community_text,
@@ -14,11 +13,7 @@ from speaker.wire.community import (
     is_route_target,
     mac_mobility,
     mobility,
-    router_mac,
-    router_macs,
 )
-
-MAC = bytes.fromhex("fa163e000001")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +42,7 @@ def test_a_community_reads_as_people_write_it(octets: str, text: str) -> None:
     assert is_route_target(community) is text.startswith("target:")
 
 
-def test_what_is_said_of_encapsulation_mobility_and_routers_is_found_again() -> None:
+def test_what_is_said_of_encapsulation_and_mobility_is_found_again() -> None:
     other = bytes.fromhex("0002fc0000000064")
     said = [
         other,
@@ -55,12 +50,9 @@ def test_what_is_said_of_encapsulation_mobility_and_routers_is_found_again() -> 
         encapsulation(ENCAPSULATION_MPLS_IN_UDP),
         mac_mobility(4294967295, sticky=True),
         mac_mobility(1),
-        router_mac(MAC),
-        DEFAULT_GATEWAY,
     ]
     assert {len(each) for each in said} == {8}
     assert encapsulation_types(said) == {8, 13}
     assert mobility(said) == (4294967295, True)
     assert mobility([mac_mobility(1)]) == (1, False)
-    assert router_macs(said) == (MAC,)
-    assert (encapsulation_types([other]), mobility([other]), router_macs([other])) == (frozenset(), None, ())
+    assert (encapsulation_types([other]), mobility([other])) == (frozenset(), None)
