@@ -235,11 +235,12 @@ class Reconciler:
     def _take_over(self, seen: Actual, first: bool, now: float) -> set[Scope]:
         """Make what was read the actual state, and what differs dirty; return what has gone with it without a word."""
         lost: set[Scope] = set()
+        changed: set[Kind] = set()
         for kind, rows in seen.rows.items():
             held = self.actual.rows.get(kind, {})
             for key in {**held, **rows}:
                 if held.get(key) != rows.get(key):
-                    self._changed(kind)
+                    changed.add(kind)
                     self.wanted.dirty[(kind, key)] = None
                     if not first and rows.get(key) != self.wanted.rows[kind].get(key):
                         self.repairs.note((kind, key), now)
@@ -248,6 +249,7 @@ class Reconciler:
             self.actual.rows[kind] = rows
             if kind == "nexthop":
                 self.nexthops.adopt(rows)
+        self._changed(changed)
         for at, routes in seen.routes.items():
             readers = self._readers(at)
             held_routes = self.actual.routes[at]
@@ -354,14 +356,14 @@ class Reconciler:
         if not operations:
             return
         refusals = self.dataplane.apply(operations)
+        changed: set[Kind] = set()
         gone: set[str] = set()
+        come = taken = False
         for index, (kind, key, want, have) in enumerate(operations):
-            refusal = refusals.get(index)
-            if refusal is not None:
-                self._refuse((kind, key), refusal, now)
+            if index in refusals:
                 continue
             refused_before = self._accepted((kind, key))
-            self._changed(kind)
+            changed.add(kind)
             rows = self.actual.rows.setdefault(kind, {})
             if want is not None:
                 rows[key] = want
@@ -371,16 +373,19 @@ class Reconciler:
                     gone.add(key)
                 elif kind == "nexthop" and self.nexthops.used(key):
                     self.disturbed(list(self.actual.routes), now)
-            if kind == "link" and have is None:
-                self.refused.wake(now, every=True)
-            elif kind == "nexthop" and refused_before:
-                self.refused.wake(now)
+            come |= kind == "link" and have is None
+            taken |= kind == "nexthop" and refused_before
+        self._changed(changed)
+        if come or taken:
+            self.refused.wake(now, every=come)
+        for index, refusal in refusals.items():
+            self._refuse(operations[index][:2], refusal, now)
         if gone:
             self.disturbed(self._standing_on(gone), now)
 
-    def _changed(self, kind: Kind) -> None:
-        """Look again at the rows that may have waited for rows of this kind."""
-        if kind in ("link", "unreachable", "nexthop") and self.waiting:
+    def _changed(self, kinds: set[Kind]) -> None:
+        """Look again at the rows that may have waited for rows of these kinds."""
+        if not kinds.isdisjoint(("link", "unreachable", "nexthop")):
             self.wanted.dirty.update(dict.fromkeys(self.waiting))
 
     def _accepted(self, row: Row) -> bool:
