@@ -6,6 +6,7 @@ A peer's routes are numbers and addresses, put into words here; of octets withou
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -128,6 +129,13 @@ def _importers(node: Node, family: Family, path: Path) -> list[Instance]:
 
 def instances(node: Node) -> list[Plain]:
     """Return the segments of this node with their VRFs and EVIs."""
+    ports: dict[str, list[str]] = {}
+    for port, endpoint in node.segments.endpoints.rows.items():
+        ports.setdefault(endpoint.segment, []).append(port)
+    macs = Counter(vni for vni, _ in node.desired.macs.rows)
+    vteps: dict[int, list[str]] = {}
+    for vni, vtep in node.desired.floods.rows:
+        vteps.setdefault(vni, []).append(address_text(vtep))
     found = []
     for name, segment in node.segments.segments.rows.items():
         vrf, evi = node.instances.vrfs.get(name), node.instances.evis.get(name)
@@ -135,7 +143,7 @@ def instances(node: Node) -> list[Plain]:
             "name": segment.title,
             "segment": name,
             "vpns": [vpn.name or vpn.id for vpn in segment.vpns],
-            "ports": [port for port, endpoint in node.segments.endpoints.rows.items() if endpoint.segment == name],
+            "ports": ports.get(name, []),
             "status": _status(node, ("bridge", name)),
         }
         if name in node.instances.failed:
@@ -152,8 +160,8 @@ def instances(node: Node) -> list[Plain]:
             plain["evi"] = {
                 "vni": evi.vni,
                 "route_distinguisher": str(evi.rd),
-                "macs": sum(1 for vni, _ in node.desired.macs.rows if vni == evi.vni),
-                "vteps": [address_text(vtep) for vni, vtep in node.desired.floods.rows if vni == evi.vni],
+                "macs": macs[evi.vni],
+                "vteps": vteps.get(evi.vni, []),
                 "status": _status(node, ("vxlan", str(evi.vni))),
             }
         found.append(plain)
@@ -162,14 +170,9 @@ def instances(node: Node) -> list[Plain]:
 
 def _status(node: Node, key: tuple[str, str]) -> Plain:
     status = node.status.get(key)
-    return (
-        {"state": "pending", "reason": "not tried yet"}
-        if status is None
-        else {
-            "state": status.state,
-            "reason": status.reason,
-        }
-    )
+    if status is None:
+        return {"state": "pending", "reason": "not tried yet"}
+    return {"state": status.state, "reason": status.reason}
 
 
 def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: Mapping[str, AdjRibOut]) -> Plain:
