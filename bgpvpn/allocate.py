@@ -17,19 +17,9 @@ import attrs
 
 from speaker.table import Table
 
-POOLS = ("label", "vni", "rd", "table", "bridge")
-
 
 class AllocationError(Exception):
-    """A number cannot be had; what needs it is not built until one is free."""
-
-
-class PoolExhausted(AllocationError):
-    """No number is free in a pool; names the pool, its range, and who asked."""
-
-
-class NumberTaken(AllocationError):
-    """A number that a user chose is another's already; names both."""
+    """A number cannot be had, and the text says why; what needs it is not built until it can."""
 
 
 @attrs.frozen
@@ -107,7 +97,7 @@ class Leases:
             and wall - lease.released_at >= self.hold_s
         ]
         if not rested:
-            raise PoolExhausted(
+            raise AllocationError(
                 f"no {pool} is free in {numbers.start} to {numbers.stop - 1} for {purpose!r}: {len(used)} are in use"
             )
         _, key = min(rested)

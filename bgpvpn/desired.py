@@ -11,8 +11,7 @@ makes one shared next-hop object for it and fills it with the first tier that ha
 loss of a PE rewrites that object and none of the routes behind it (prefix independent convergence).
 
 Addresses and MACs are octets (4, 16 and 6), VNIs, labels and table numbers integers, prefixes as in
-`speaker.path`.  Objects depend on each other by key; `LEVELS` is the order in which they are made,
-and the reverse is the order in which they go.
+`speaker.path`.  Objects name those that they stand on by name or number.
 """
 
 from __future__ import annotations
@@ -125,8 +124,6 @@ class LabelRoute:
 
 
 Object = Vrf | Bridge | Vxlan | Tunnel | Attachment | LabelRoute
-
-LEVELS = ("vrf", "bridge", "tunnel", "vxlan", "attachment", "label")
 
 
 @attrs.frozen

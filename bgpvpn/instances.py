@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from bgpvpn.allocate import AllocationError, Leases, NumberTaken
+from bgpvpn.allocate import AllocationError, Leases
 from bgpvpn.desired import Attachment, Bridge, Desired, Object, ObjectKey, Status, Vrf, Vxlan
 from bgpvpn.evpn import Evi
 from bgpvpn.instance import Importing, Instance, NodeIdentity, Originated, OriginatedTable, Vias, targets
@@ -289,7 +289,7 @@ class Instances:
             self.leases.reserve("vni", [vni])
         for evi in self.evis.values():
             if evi.vni == vni and evi.name != name:
-                raise NumberTaken(f"VNI {vni} is wanted by segment {name}, but segment {evi.name} has it")
+                raise AllocationError(f"VNI {vni} is wanted by segment {name}, but segment {evi.name} has it")
         return vni
 
     def _know(self, name: str, endpoints: list[Endpoint], evi: Evi | None) -> None:

@@ -190,10 +190,6 @@ class Intent:
             for key, seen in reversed(undo):
                 self._set(key, seen)
 
-    def check(self, thing: Object) -> None:
-        """Raise IntentError if the object could not be written now."""
-        self.plan([thing], 0.0)
-
     def apply(self, changes: Iterable[Change]) -> None:
         """Write changes that `plan` returned and the store has taken."""
         for change in changes:

@@ -25,6 +25,7 @@ import attrs
 from bgpvpn.dataplane.linux import dependency, leaf_of
 from bgpvpn.dataplane.rows import (
     EVERYTHING,
+    KINDS,
     Actual,
     Afi,
     Dataplane,
@@ -41,7 +42,7 @@ from bgpvpn.nexthops import Nexthops
 from bgpvpn.plan import Row, closing, ordered, ready
 from bgpvpn.refused import Refused
 from bgpvpn.repairs import Repairs
-from bgpvpn.wanted import KINDS, Wanted
+from bgpvpn.wanted import Wanted
 from speaker.table import Reader, Table
 
 ROUTES_WAIT_S = 0.5

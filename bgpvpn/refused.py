@@ -35,11 +35,6 @@ class Refused:
     def __contains__(self, row: Hashable) -> bool:
         return row in self.trials
 
-    def reason(self, row: Hashable) -> str:
-        """Return why a row was refused last, "" if it was not."""
-        trial = self.trials.get(row)
-        return trial.refusal.reason if trial is not None else ""
-
     def add(self, row: Hashable, refusal: Refusal, now: float) -> None:
         """Note a refusal, and when to try again."""
         before = self.trials.get(row)

@@ -11,21 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bgpvpn.dataplane.linux import bridge_device, dependency, rows_of, vxlan_device
-from bgpvpn.dataplane.rows import Key, Kind, Value
+from bgpvpn.dataplane.rows import KINDS, Key, Kind, Value
 from bgpvpn.desired import Bridge, Desired, Object, ObjectKey
 from bgpvpn.plan import Row
-
-KINDS: tuple[Kind, ...] = (
-    "link",
-    "unreachable",
-    "address",
-    "attachment",
-    "nexthop",
-    "mpls",
-    "fdb",
-    "flood",
-    "neighbour",
-)
 
 
 class Wanted:

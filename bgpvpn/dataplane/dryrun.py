@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import get_args
 
 from bgpvpn.dataplane import words
-from bgpvpn.dataplane.rows import EVERYTHING, Actual, Kind, Operation, Refusal, RouteTable, Scope
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from bgpvpn.dataplane.rows import EVERYTHING, KINDS, Actual, Kind, Operation, Refusal, RouteTable, Scope
 
 
 class DryRun:

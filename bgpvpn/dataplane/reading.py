@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from bgpvpn.dataplane import attachments, decode, words
 from bgpvpn.dataplane.decode import Route
@@ -26,12 +26,12 @@ from bgpvpn.dataplane.encode import (
 from bgpvpn.dataplane.links import NOWHERE, NOWHERE_LINK
 from bgpvpn.dataplane.linux import AFIS
 from bgpvpn.dataplane.rows import (
+    KINDS,
     PROTOCOL,
     ROUTE_METRIC,
     UNREACHABLE_METRIC,
     Actual,
     BridgeLink,
-    Kind,
     RouteTable,
     Scope,
     VxlanLink,
@@ -39,8 +39,6 @@ from bgpvpn.dataplane.rows import (
 from bgpvpn.dataplane.sockets import Requests
 from bgpvpn.dataplane.watch import KERNEL, Known
 from bgpvpn.dataplane.wire import Message, number
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ that starts with `ALIAS`; FDB entries are ours when their device is.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import attrs
 
@@ -34,6 +34,7 @@ UNREACHABLE_METRIC = 4278198272  # that the kernel's VRF documentation gives; be
 
 Afi = Literal[4, 6]
 Kind = Literal["link", "unreachable", "address", "attachment", "nexthop", "mpls", "fdb", "flood", "neighbour"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Key = Any
 Value = Any
 RouteTable = tuple[int, Afi]

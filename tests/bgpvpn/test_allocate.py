@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bgpvpn.allocate import Lease, Leases, PoolExhausted
+from bgpvpn.allocate import AllocationError, Lease, Leases
 
 POOL = {"label": range(16, 20)}
 
@@ -31,7 +31,7 @@ def test_a_released_number_rests_before_another_purpose_gets_it_even_over_a_rest
     leases.release("label", "a", 100.0)
     again = Leases({"label": range(16, 17)}, hold_s=600.0)
     again.load(kept(leases))
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(AllocationError):
         again.lease("label", "b", 699.0)
     assert again.lease("label", "b", 700.0) == 16
     assert again.table.rows == {("label", "b"): Lease(16)}
@@ -58,7 +58,7 @@ def test_a_pool_without_a_free_number_says_its_range_and_who_asked():
     leases = Leases(POOL)
     for purpose in "abcd":
         leases.lease("label", purpose, 0.0)
-    with pytest.raises(PoolExhausted, match="no label is free in 16 to 19 for 'e'"):
+    with pytest.raises(AllocationError, match="no label is free in 16 to 19 for 'e'"):
         leases.lease("label", "e", 0.0)
 
 
@@ -66,7 +66,7 @@ def test_a_reserved_number_is_never_given_out():
     leases = Leases(POOL, hold_s=0.0)
     leases.reserve("label", [16, 18, 5000])
     assert [leases.lease("label", purpose, 0.0) for purpose in "ab"] == [17, 19]
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(AllocationError):
         leases.lease("label", "c", 0.0)
 
 
@@ -76,7 +76,7 @@ def test_leases_of_a_range_configured_before_stay_and_use_up_nothing_of_the_new_
     leases.load([("label", "gone", 110, 0.0)])
     assert leases.lease("label", "old 100", 0.0) == 100
     assert [leases.lease("label", purpose, 0.0) for purpose in "ab"] == [16, 17]
-    with pytest.raises(PoolExhausted):
+    with pytest.raises(AllocationError):
         leases.lease("label", "c", 100.0)
 
 

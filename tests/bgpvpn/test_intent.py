@@ -266,21 +266,21 @@ def test_binding_across_projects_is_refused() -> None:
     intent = with_network()
     written(intent, Bgpvpn(id="w", name="red", project_id="other"))
     with pytest.raises(IntentError, match="network 'blue-net' is of project 'default', VPN 'red' of 'other'"):
-        intent.check(Association(id="a", bgpvpn_id="w", network_id="n"))
+        intent.plan([Association(id="a", bgpvpn_id="w", network_id="n")], 0.0)
 
 
 def test_the_same_binding_twice_is_refused() -> None:
     intent = with_network()
     written(intent, Association(id="a", bgpvpn_id="v", network_id="n"))
     with pytest.raises(ConflictError, match="'blue-net' is bound to this VPN already, by association a"):
-        intent.check(Association(id="b", bgpvpn_id="v", network_id="n"))
+        intent.plan([Association(id="b", bgpvpn_id="v", network_id="n")], 0.0)
 
 
 def test_an_l2_vpn_carries_no_prefixes() -> None:
     intent = with_network()
     written(intent, Bgpvpn(id="w", type="l2"))
     with pytest.raises(IntentError, match=r"prefixes: .* is of type l2"):
-        intent.check(Association(id="a", bgpvpn_id="w", port_id="p", prefixes=["10.9.0.0/16"]))
+        intent.plan([Association(id="a", bgpvpn_id="w", port_id="p", prefixes=["10.9.0.0/16"])], 0.0)
 
 
 def l2(id_: str, vni: int | None) -> Bgpvpn:
@@ -361,7 +361,7 @@ def test_wishes_are_done_all_or_none() -> None:
     with pytest.raises(IntentError):
         intent.plan([Network(id="x", name="new"), Subnet(id="y", network_id="gone", cidr="10.0.0.0/8")], 1.0)
     assert "x" not in intent.networks
-    intent.check(Network(id="z", name="new"))
+    intent.plan([Network(id="z", name="new")], 0.0)
 
 
 def test_plan_leaves_the_tables_alone_until_apply() -> None:

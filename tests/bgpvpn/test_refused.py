@@ -31,11 +31,11 @@ def test_a_row_is_taken_once_and_stays_refused_until_it_is_cleared() -> None:
     assert refused.take_due(50.0) == []
     assert refused.deadline() is None
     assert "row" in refused
-    assert refused.reason("row") == "no"
+    assert refused.trials["row"].refusal == NO
     assert refused.clear("row")
     assert not refused.clear("row")
     assert "row" not in refused
-    assert refused.reason("row") == ""
+    assert "row" not in refused
 
 
 def test_success_lets_the_delay_begin_anew_and_leaves_no_trial_behind() -> None:

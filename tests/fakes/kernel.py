@@ -23,6 +23,7 @@ import attrs
 
 from bgpvpn.dataplane.rows import (
     EVERYTHING,
+    KINDS,
     Actual,
     Attached,
     BridgeLink,
@@ -43,7 +44,6 @@ from bgpvpn.dataplane.rows import (
 )
 from bgpvpn.desired import Desired
 from bgpvpn.reconcile import Reconciler
-from bgpvpn.wanted import KINDS
 
 _EXCLUSIVE = ("unreachable", "nexthop", "mpls")
 _ON_DEVICES: tuple[Kind, ...] = ("address", "fdb", "flood", "neighbour")

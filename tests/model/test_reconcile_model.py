@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 
 import bgpvpn
 from bgpvpn.dataplane.linux import dependency, leaf_of, rows_of
-from bgpvpn.dataplane.rows import Afi, Attached, BridgeLink, Group, Kind, Leaf, RouteTable
+from bgpvpn.dataplane.rows import KINDS, Afi, Attached, BridgeLink, Group, Kind, Leaf, RouteTable
 from bgpvpn.desired import (
-    LEVELS,
     Attachment,
     Bridge,
     Desired,
@@ -39,7 +38,6 @@ from bgpvpn.desired import (
     Vxlan,
 )
 from bgpvpn.reconcile import Reconciler
-from bgpvpn.wanted import KINDS
 from speaker.table import Table
 from tests.fakes.kernel import Driver, FakeKernel
 
@@ -246,6 +244,10 @@ def _changed(kind: Kind, value: Any) -> Any:
         case (vtep, vni):
             return (vtep, vni + 1)
     return None
+
+
+LEVELS = ("vrf", "bridge", "tunnel", "vxlan", "attachment", "label")
+"""Kinds of objects, each after those that it stands on."""
 
 
 def expected(desired: Desired, kernel: FakeKernel) -> dict[str, Any]:
