@@ -1,18 +1,19 @@
 """Start here: all tables of a node, who writes and who reads each, and the stages between them.
 
-    table                written by            read by
-    intent.*             the API, through Node.write    Segments
-    segments, endpoints  Segments              Instances
-    leases.table         Instances             the store (before anything leaves the node)
-    rib (per source)     AdjRibIn, Announcing  Importing, AdjRibOut
-    originated           Instances, their EVIs Announcing
-    interest.targets     Instances             Memberships, as RT membership routes (RFC 4684)
-    desired.*            Instances, Tunnels    the reconciler
-    status               the reconciler        Instances, Announcing, views
-    underlay             the dataplane's watch the reconciler
+    table                written by                         read by
+    intent.*             RunningNode.write                  Segments
+    segments, endpoints  Segments                           Instances
+    leases.table         Instances                          the store (before anything leaves the node)
+    rib (per source)     AdjRibIn, Announcing, Memberships  Importing, AdjRibOut
+    originated           Instances                          Announcing
+    interest.targets     Instances                          Memberships, as RT membership routes (RFC 4684)
+    desired.*            Instances, Tunnels                 the reconciler
+    status               the reconciler                     Instances, Announcing, views
 
-`step` runs the stages, upstream ones first, until nothing is dirty or the share of work is done; it is synchronous,
-knows no clock but its arguments, and gives the same end for every order of inputs.
+What a VRF or an EVI writes counts as written by Instances.
+
+`step` runs the stages, upstream ones first, with a share of work; it is synchronous, knows no clock but its arguments,
+and gives the same end for every order of inputs.
 """
 
 from __future__ import annotations
