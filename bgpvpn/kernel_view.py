@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from bgpvpn.dataplane.words import row_text
 from bgpvpn.reconcile import Reconciler
-
-Plain = dict[str, Any]
+from bgpvpn.views import Plain
 
 REFUSED_SHOWN = 1000
 

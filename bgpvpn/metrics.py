@@ -7,8 +7,7 @@ from typing import Any
 
 from bgpvpn.node import Node
 from bgpvpn.reconcile import Reconciler
-
-Plain = dict[str, Any]
+from bgpvpn.views import Plain
 
 _OF_SESSIONS = (
     ("messages_received", "messages_in", "BGP messages received", "counter"),

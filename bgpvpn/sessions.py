@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bgpvpn.objects import Peer as Wish
 from bgpvpn.statuses import ACTIVE, Verdict
+from bgpvpn.views import Plain
 from speaker.engine import Neighbour
 from speaker.peer import Peer
 from speaker.rib import Rib
-
-Plain = dict[str, Any]
 
 
 def session(wish: Wish, peer: Peer, neighbour: Neighbour, rib: Rib, now: float) -> Plain:
