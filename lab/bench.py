@@ -30,8 +30,8 @@ from lab.usage import has_mpls, machine
 LIMIT_S = 300.0  # of each step
 
 
-def ingest(routes: int, vpns: int, single: bool) -> None:
-    """Announce routes into VPNs, and withdraw them."""
+def ingest(routes: int, vpns: int, single: bool, rounds: int) -> None:
+    """Announce routes into VPNs, and withdraw them, so many times."""
     progress(f"ingest: {routes} routes into {vpns} VPNs, {'one' if single else 'as many as fit'} in each UPDATE")
     counts = {"routes": routes, "vpns": vpns, "nlri_per_update": 1 if single else "packed"}
     with Pair([str(routes), str(vpns), "1", *(["--single"] if single else [])]) as pair:
@@ -40,7 +40,7 @@ def ingest(routes: int, vpns: int, single: bool) -> None:
         if has_mpls():
             pair.hear("heard", vpns, LIMIT_S)
         pair.rest(partial(pair.counts, 0), LIMIT_S, "the daemon rests before the start")
-        for step, there in (("announce", routes), ("withdraw", 0)):
+        for step, there in (("announce", routes), ("withdraw", 0)) * rounds:
             before = pair.usage()
             began = time.monotonic()
             pair.tell(f"{step} 0", "end")
@@ -201,9 +201,17 @@ def kernel_lines() -> list[str]:
     return [line for line in ip(f"-n {NODE} -4 route show table all").splitlines() if " nhid " in line]
 
 
+def count(text: str) -> int:
+    """Read a number that is 1 or more; ValueError."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{text} is not 1 or more")
+    return number
+
+
 def numbers(text: str) -> list[int]:
-    """Read "1,100,1000"; ValueError."""
-    return [int(word) for word in text.split(",")]
+    """Read "1,100,1000", each 1 or more; ValueError."""
+    return [count(word) for word in text.split(",")]
 
 
 def report(bench: str, **figures: object) -> None:
@@ -221,15 +229,16 @@ def main(words: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lab/bench", description="Measure bgpvpnd; a line of JSON for each figure.")
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
     one = benches.add_parser("ingest", help="routes from the socket to the kernel, and away again")
-    one.add_argument("--routes", type=int, default=100_000)
-    one.add_argument("--vrfs", type=int, default=10)
+    one.add_argument("--routes", type=count, default=100_000)
+    one.add_argument("--vrfs", type=count, default=10)
     one.add_argument("--single", action="store_true", help="one route in each UPDATE")
+    one.add_argument("--rounds", type=count, default=1, help="how many times")
     one = benches.add_parser("kernel", help="the reconciler and the kernel alone")
-    one.add_argument("--routes", type=int, default=100_000)
-    one.add_argument("--tables", type=int, default=10)
+    one.add_argument("--routes", type=count, default=100_000)
+    one.add_argument("--tables", type=count, default=10)
     one = benches.add_parser("failover", help="netlink messages for the loss of a PE")
     one.add_argument("--routes", type=numbers, default=[1000, 10_000, 100_000])
-    one.add_argument("--vrfs", type=int, default=10)
+    one.add_argument("--vrfs", type=count, default=10)
     one.add_argument("--single", action="store_true", help="one route in each UPDATE")
     one.add_argument("--no-compat", action="store_true", help="with net.ipv4.nexthop_compat_mode=0")
     one = benches.add_parser("attach", help="from the request of a port to its route at the neighbour")
@@ -239,7 +248,7 @@ def main(words: Iterable[str] | None = None) -> int:
     try:
         match told.bench:
             case "ingest":
-                ingest(told.routes, told.vrfs, told.single)
+                ingest(told.routes, told.vrfs, told.single, told.rounds)
             case "failover":
                 failover(told.routes, told.vrfs, told.single, not told.no_compat)
             case "attach":

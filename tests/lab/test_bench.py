@@ -30,7 +30,14 @@ def test_messages_that_grow_with_the_routes_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["failover", "--routes", "many"], ["attach", "--ports", "1;2"], ["kernel", "--vrfs", "1"], []]
+    "words",
+    [
+        ["failover", "--routes", "many"],
+        ["attach", "--ports", "1;2"],
+        ["attach", "--ports", "0"],
+        ["kernel", "--vrfs", "1"],
+        [],
+    ],
 )
 def test_words_that_make_no_sense_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
