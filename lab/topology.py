@@ -87,21 +87,23 @@ def load(file: Path) -> Topology:
     """Read a topology file; TopologyError (also for what is no YAML), OSError."""
     try:
         document = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise TopologyError(f"{file}: not YAML: {error}") from error
     top = _fields(document, "", {"name", "topology"}, {"prefix", "mgmt"})
     topology = _fields(top["topology"], "topology", {"nodes"}, {"defaults", "kinds", "links"})
     name = _name(top["name"], "name")
-    defaults = topology.get("defaults") or {}
-    kinds = topology.get("kinds") or {}
+    defaults = _mapping(topology.get("defaults") or {}, "topology.defaults")
+    kinds = _mapping(topology.get("kinds") or {}, "topology.kinds")
     nodes = {}
-    for node_name, own in topology["nodes"].items():
-        kind = (own or {}).get("kind", defaults.get("kind"))
+    for node_name, fields in _mapping(topology["nodes"], "topology.nodes").items():
+        own = _mapping(fields or {}, f"topology.nodes.{node_name}")
+        kind = str(own.get("kind", defaults.get("kind")))
         layers = [(defaults, "topology.defaults"), (kinds.get(kind) or {}, f"topology.kinds.{kind}")]
-        nodes[node_name] = _node(node_name, [*layers, (own or {}, f"topology.nodes.{node_name}")], file.parent)
-    links = tuple(
-        _link(link, f"topology.links[{number}]", nodes) for number, link in enumerate(topology.get("links") or [])
-    )
+        nodes[node_name] = _node(node_name, [*layers, (own, f"topology.nodes.{node_name}")], file.parent)
+    told = topology.get("links") or []
+    if not isinstance(told, list):
+        raise TopologyError(f"topology.links: {told!r} is no list")
+    links = tuple(_link(link, f"topology.links[{number}]", nodes) for number, link in enumerate(told))
     ends = [(end.node, end.interface) for link in links for end in link.ends]
     for end in ends:
         if ends.count(end) > 1:
@@ -136,10 +138,17 @@ def _node(name: str, layers: list[tuple[dict[str, Any], str]], folder: Path) -> 
         name=name,
         program=program,
         binds=tuple(_bind(bind, f"{where}.binds", folder) for bind in merged["binds"]),
-        commands=tuple(tuple(shlex.split(command)) for command in merged["exec"]),
+        commands=tuple(_words(command, f"{where}.exec") for command in merged["exec"]),
         env={key: str(value) for key, value in merged["env"].items()},
         sysctls={key: str(value) for key, value in (merged.get("sysctls") or {}).items()},
     )
+
+
+def _words(command: Any, where: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(str(command)))
+    except ValueError as error:
+        raise TopologyError(f"{where}: {command!r}: {error}") from error
 
 
 def _bind(text: str, where: str, folder: Path) -> Bind:
@@ -186,12 +195,17 @@ def _end(value: Any, where: str, nodes: Mapping[str, Node]) -> End:
 def _fields(value: Any, where: str, needed: set[str], optional: set[str]) -> dict[str, Any]:
     """The mapping at a place of the file, with all needed fields and none that we do not know."""
     at = where or "the file"
-    if not isinstance(value, dict):
-        raise TopologyError(f"{at}: {value!r} is no mapping")
-    if missing := needed - value.keys():
+    fields = _mapping(value, at)
+    if missing := needed - fields.keys():
         raise TopologyError(f"{at}: {', '.join(sorted(missing))} is missing")
-    if unknown := value.keys() - needed - optional:
+    if unknown := fields.keys() - needed - optional:
         raise TopologyError(f"{at}: {', '.join(sorted(map(str, unknown)))} is not supported by the runner")
+    return fields
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TopologyError(f"{where}: {value!r} is no mapping")
     return value
 
 

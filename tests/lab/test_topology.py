@@ -75,12 +75,30 @@ def test_what_the_runner_cannot_do_is_refused_by_name(file: Path) -> None:
         ("mtu: 1500", "mtu: 15", "topology.links[1].mtu: 15"),
         ("env: {C: 3}", "env: [C]", "topology.nodes.left.env: ['C'] is no mapping"),
         ("name: small", "name: [", "not YAML"),
+        ("    right:\n", "    right: here\n    middle:\n", "topology.nodes.right: 'here' is no mapping"),
+        ("sh -c 'echo a b'", "sh -c 'echo", 'topology.nodes.left.exec: "sh -c \'echo": No closing quotation'),
     ]:
         assert good in GOOD
         file.write_text(GOOD.replace(good, bad, 1))
         with pytest.raises(TopologyError) as refused:
             topology.load(file)
         assert said in str(refused.value), bad
+
+
+def test_a_file_of_another_shape_is_refused_by_name(file: Path) -> None:
+    for fields, said in [
+        ("nodes: [left]", "topology.nodes: ['left'] is no mapping"),
+        ("nodes: {}, links: 7", "topology.links: 7 is no list"),
+        ("nodes: {}, defaults: [linux]", "topology.defaults: ['linux'] is no mapping"),
+        ("nodes: {left: {kind: [linux]}}", "topology.nodes.left.kind: ['linux']"),
+    ]:
+        file.write_text(f"name: small\ntopology: {{{fields}}}\n")
+        with pytest.raises(TopologyError) as refused:
+            topology.load(file)
+        assert said in str(refused.value), fields
+    file.write_bytes(b"name: \xff")
+    with pytest.raises(TopologyError):
+        topology.load(file)
 
 
 def test_every_topology_of_the_tree_is_one() -> None:
