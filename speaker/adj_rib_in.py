@@ -6,8 +6,8 @@ is asked for them again (ROUTE-REFRESH, RFC 2918, or a new RT membership, RFC 46
 cannot be asked is kept whole.
 
 Routes that can only be our own coming back, or a loop, are refused: our AS in the AS_PATH (RFC 4271 section
-9.1.2), our ORIGINATOR_ID or CLUSTER_ID (RFC 4456 section 8), our own address as next hop (RFC 4271
-section 5.1.3).  The last thousand refusals are remembered with their reason, for the looking glass.
+9.1.2), our ORIGINATOR_ID (RFC 4456 section 8), our own address as next hop (RFC 4271 section 5.1.3).  The last thousand
+refusals are remembered with their reason, for the looking glass.
 
 RT memberships may carry our ORIGINATOR_ID and next hop.  Those of all PEs of an AS are the same NLRI: a reflector that
 holds ours for the best one tells it to everybody, us included, and it stands for those of the others (RFC 4684 section
@@ -45,7 +45,6 @@ class Own:
     router_id: bytes
     asns: frozenset[int]
     addresses: frozenset[bytes]
-    cluster_id: bytes = b""
 
 
 class AdjRibIn:
@@ -115,8 +114,6 @@ class AdjRibIn:
                 return "ORIGINATOR_ID is ours: our own route, reflected (RFC 4456 section 8)"
             if attributes.next_hop in own.addresses:
                 return "next hop is our own address (RFC 4271 section 5.1.3)"
-        if own.cluster_id and own.cluster_id in attributes.cluster_list:
-            return "CLUSTER_LIST holds our cluster id: a reflection loop (RFC 4456 section 8)"
         for _, numbers in attributes.as_path:
             for number in numbers:
                 if number in own.asns:

@@ -120,17 +120,11 @@ def _withdrawn_vpn(octets: bytes, longest: int, errors: list[BgpError], unusable
 def _rtc(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
     """Read RT membership prefixes (RFC 4684 section 4): 0 bits, or an origin AS and up to 64 bits of route target."""
     routes: Routes = []
-    at, end = 0, len(octets)
-    while at < end:
-        length = octets[at]
-        after = at + 1 + (length + 7 >> 3)
-        if length > longest or after > end:
-            raise Framing(f"RT membership of {length} bits at {octets[at : at + 16].hex()}")
-        if 0 < length < 32:
-            errors.append(TreatAsWithdraw(f"RT membership of {length} bits, neither 0 nor 32 to 96"))
+    for key, extra in _unicast(octets, longest, errors, unusable):
+        if 0 < key[-1] < 32:
+            errors.append(TreatAsWithdraw(f"RT membership of {key[-1]} bits, neither 0 nor 32 to 96"))
         else:
-            routes.append((_masked(octets[at + 1 : after], length) + _LENGTHS[length], b""))
-        at = after
+            routes.append((key, extra))
     return routes
 
 

@@ -38,7 +38,7 @@ class Peer:
         self.rib = Rib()
         self.interest = Interest()
         self.vpn = Vpn()
-        self.own = Own(bytes((192, 0, 2, 1)), frozenset({64512}), frozenset({bytes((192, 0, 2, 1))}), b"\0\0\0\7")
+        self.own = Own(bytes((192, 0, 2, 1)), frozenset({64512}), frozenset({bytes((192, 0, 2, 1))}))
         self.import_targets(1)
         self.adj_rib_in = AdjRibIn("p", self.rib, self.interest, self.own)
 
@@ -83,7 +83,6 @@ def test_a_peer_is_known_by_whether_it_is_external_and_by_its_identifier() -> No
     [
         (block(1, next_hop=bytes((192, 0, 2, 1))), "next hop"),
         (block(1, originator_id=bytes((192, 0, 2, 1))), "ORIGINATOR_ID"),
-        (block(1, cluster_list=(b"\0\0\0\6", b"\0\0\0\7")), "CLUSTER_LIST"),
         (block(1, as_path=((AS_SEQUENCE, (64513, 64512)),)), "AS 64512"),
         (block(1, as_path=((AS_SEQUENCE, (64513,)), (AS_SET, (1, 64512)))), "AS 64512"),
     ],
@@ -104,7 +103,6 @@ def test_our_own_routes_and_loops_are_refused_and_take_the_place_of_a_good_one(
 
 def test_what_looks_alike_is_not_refused() -> None:
     peer = Peer()
-    peer.own.cluster_id = b""
     up(peer, VPNV4)
     for attributes in (
         block(1, originator_id=bytes((192, 0, 2, 2))),
