@@ -347,7 +347,8 @@ def _decode(block: bytes, next_hop: bytes, context: Context) -> Attributes:
     _check_next_hop(fields["next_hop"])
     _merge_as4(fields)
     targets = frozenset(filter(is_route_target, fields.get("ext_communities", ())))
-    return Attributes(**fields, unknown=tuple(read.unknown), discarded=tuple(read.discarded), route_targets=targets)
+    discarded = tuple(dict.fromkeys(read.discarded))
+    return Attributes(**fields, unknown=tuple(read.unknown), discarded=discarded, route_targets=targets)
 
 
 def check(block: bytes, context: Context) -> None:

@@ -141,6 +141,7 @@ UPDATES: list[tuple[str, bytes, str]] = [
     ("a prefix of 33 bits", body(WHOLE, "210a00000000"), "reset 3/10"),
     ("a prefix that is cut off", body(WHOLE, "180a01"), "reset 3/10"),
     ("an attribute twice: the first counts", body(WHOLE + ORIGIN, ROUTE), "discard"),
+    ("an attribute a thousand times: told once", body(WHOLE + ORIGIN * 999, ROUTE), "discard"),
     ("a malformed attribute twice", body(WHOLE.replace(ORIGIN, "40010103") + ORIGIN, ROUTE), "withdraw"),
     ("a last attribute that is cut off", body(WHOLE + "c008080001", ROUTE), "withdraw"),
     ("a last header that is cut off", body(WHOLE + "c0", ROUTE), "withdraw"),
