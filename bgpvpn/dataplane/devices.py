@@ -105,12 +105,14 @@ class Devices:
     def remove(self, name: str) -> None:
         """Remove a device if it is there and ours."""
         there = self.find(name)
-        if there is None or not there.ours:
-            return
-        self._remove(there)
-        master = self.at(there.master)
-        if master is not None and master.name == NOWHERE and not self.all(master.index):
-            self._remove(master)
+        if there is not None and there.ours:
+            self._remove(there)
+
+    def without_bridges(self) -> None:
+        """The last bridge without a VRF that is known is gone: so goes the VRF of all of them, if none is left."""
+        there = self.find(NOWHERE)
+        if there is not None and there.ours and not self.all(there.index):
+            self._remove(there)
             self._do(NOWHERE, *_ends(None))
 
     def without_vrfs(self) -> None:

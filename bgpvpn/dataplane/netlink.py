@@ -22,7 +22,7 @@ from bgpvpn.dataplane.attachments import Attachments
 from bgpvpn.dataplane.devices import Devices, Refused, raise_labels
 from bgpvpn.dataplane.encode import FAMILY_OF_LENGTH, GETROUTE, ROUTE, RTA_DST, RTN_UNICAST
 from bgpvpn.dataplane.reading import Reading
-from bgpvpn.dataplane.rows import EVERYTHING, Actual, BridgeLink, Operation, Refusal, RouteTable, Scope, VrfLink
+from bgpvpn.dataplane.rows import EVERYTHING, Actual, BridgeLink, Link, Operation, Refusal, RouteTable, Scope, VrfLink
 from bgpvpn.dataplane.sockets import ATTEMPTS, BATCH, TRANSIENT, Requests
 from bgpvpn.dataplane.watch import Known, Row, Watch
 from bgpvpn.dataplane.wire import ERROR, Failure, Request, attribute, echo, failure
@@ -106,6 +106,8 @@ class Netlink:
                 self._watch.scopes.add("all")
         for index in self._devices.removed:
             known.links.pop(index, None)
+        if wanted is None and _in_no_vrf(believed) and not any(_in_no_vrf(link) for _, link in known.links.values()):
+            self._devices.without_bridges()
         if self._devices.removed and not any(isinstance(link, VrfLink) for _, link in known.links.values()):
             self._devices.without_vrfs()
         self._devices.removed.clear()
@@ -241,6 +243,10 @@ class Netlink:
         if index in self._known.links:
             return set() if self._known.links[index] == (device.name, self._devices.row(device, names)) else {"all"}
         return set() if self._known.attached.get(index) == attachments.row(device, names) else {"attachment"}
+
+
+def _in_no_vrf(link: Link | None) -> bool:
+    return isinstance(link, BridgeLink) and link.master is None
 
 
 def _done(operations: Sequence[Operation]) -> set[Row]:
