@@ -142,6 +142,8 @@ class Lab:
 
     def popen(self, node: str, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command in a node, as a child of ours; `options` are those of subprocess.Popen. LabError, OSError."""
+        if not self.folder.exists():
+            raise LabError(f"{self.plan.name} is not up")
         enter = entering(self.plan.namespace(node), self.folder / node, node)
         chosen = {"stdin": subprocess.DEVNULL, **options}
         try:

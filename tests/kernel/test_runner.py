@@ -77,6 +77,11 @@ def test_a_lab_comes_up_once(file: Path) -> None:
         assert "1 received" in lab.run("left", "ping", "-c", "1", "-W", "1", "10.9.9.2")
 
 
+def test_nothing_runs_in_a_lab_that_is_not_up(file: Path) -> None:
+    with pytest.raises(LabError, match="pair is not up"):
+        Lab(topology.load(file)).run("left", "true")
+
+
 def test_down_twice_is_down(file: Path) -> None:
     lab = Lab(topology.load(file))
     lab.up()

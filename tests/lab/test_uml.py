@@ -38,6 +38,8 @@ def test_long_output_is_complete() -> None:
         (("sh", "-c", "echo c >/proc/sysrq-trigger; sleep 5"), 125, "without the command's exit status"),
         (("no-such-program",), 127, "not found"),
         (("--colour", "red"), 2, "unknown option"),
+        (("--timeout", "soon", "true"), 2, "is not a number of seconds"),
+        (("--mem", "much", "true"), 2, "is not a size"),
     ],
 )
 def test_bad_ends_are_told(words: tuple[str, ...], status: int, said: str) -> None:
