@@ -9,6 +9,7 @@ import click
 from cli.api import Api, Refused
 from cli.fields import Field, body, for_create, for_set
 from cli.objects import (
+    OF_PROJECT,
     PROJECT,
     STATUS,
     Noun,
@@ -16,9 +17,10 @@ from cli.objects import (
     delete_command,
     each_of,
     list_command,
+    set_command,
     show_command,
     show_written,
-    titles,
+    with_network,
 )
 from cli.output import table
 from cli.run import Run, format_option, names_of, pass_run, watch_option
@@ -30,7 +32,7 @@ NETWORK = Noun(
     "network",
     ("name", "subnets", "mtu"),
     more=("project_id", "id"),
-    filters=(Field("--project", "project_id", "Only those of a project.", metavar="PROJECT"),),
+    filters=(OF_PROJECT,),
     words={"subnets": lambda subnets: [_subnet_text(each) for each in subnets]},
 )
 
@@ -44,14 +46,7 @@ def _subnet_text(subnet: Thing) -> str:
     return str(subnet["cidr"]) + (f" gateway {subnet['gateway_ip']}" if subnet["gateway_ip"] else "")
 
 
-def _with_network(api: Api, things: list[Thing]) -> None:
-    """Add the name of the network of each."""
-    called = titles(api, "network")
-    for thing in things:
-        thing["network"] = called.get(thing["network_id"], thing["network_id"])
-
-
-SUBNET = Noun("subnet", "subnet", ("network", "cidr", "gateway_ip", "name"), complete=_with_network)
+SUBNET = Noun("subnet", "subnet", ("network", "cidr", "gateway_ip", "name"), complete=with_network)
 
 
 class _InOrder(click.Command):
@@ -93,18 +88,7 @@ def create(run: Run, name: str, **given: Any) -> None:
     show_written(run, NETWORK, run.api.post(wanted, NETWORK.path))
 
 
-@network.command("set")
-@click.argument("ref", metavar="NETWORK", shell_complete=names_of("network"))
-@click.option("--name", metavar="NAME", help="A new name.")
-@for_set(FIELDS)
-@format_option
-@pass_run
-def set_(run: Run, ref: str, name: str | None, **given: Any) -> None:
-    """Change a network."""
-    named = {} if name is None else {"name": name}
-    show_written(run, NETWORK, run.api.patch({**named, **body(FIELDS, given)}, NETWORK.path, ref))
-
-
+network.add_command(set_command(NETWORK, FIELDS))
 network.add_command(list_command(NETWORK))
 network.add_command(show_command(NETWORK))
 network.add_command(delete_command(NETWORK, " that have no ports, with their subnets"))

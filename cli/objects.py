@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.api import Api, ApiError
-from cli.fields import Field, body, for_create
+from cli.fields import Field, body, for_create, for_set
 from cli.output import fields, table
 from cli.run import Run, format_option, names_of, pass_run, watch_option
 
@@ -16,6 +16,7 @@ Thing = dict[str, Any]
 
 STATUS = ("status", "reason")
 PROJECT = Field("--project", "project_id", "The project that it belongs to.", fixed=True, metavar="PROJECT")
+OF_PROJECT = Field("--project", "project_id", "Only those of a project.", metavar="PROJECT")
 
 
 class Noun:
@@ -75,10 +76,33 @@ def titles(api: Api, kind: str) -> dict[str, str]:
     return {each["id"]: each["name"] or each["id"] for each in api.get(f"{kind}s")}
 
 
+def with_network(api: Api, things: list[Thing]) -> None:
+    """Add the name of the network of each."""
+    called = titles(api, "network") if any(thing["network_id"] for thing in things) else {}
+    for thing in things:
+        thing["network"] = called.get(thing["network_id"], thing["network_id"])
+
+
 def show_written(run: Run, noun: Noun, thing: Thing) -> None:
     """Print an object that was made or changed."""
     noun.complete(run.api, [thing])
     run.show(lambda: thing, lambda thing: fields(noun.row(thing)))
+
+
+def set_command(noun: Noun, options: Iterable[Field]) -> click.Command:
+    """Return the command that changes an object."""
+
+    @click.command("set", help=f"Change a {noun.title}.\n\nWhat is given replaces what is there, a list as a whole.")
+    @click.argument("ref", metavar=noun.title.upper(), shell_complete=names_of(noun.kind))
+    @click.option("--name", metavar="NAME", help="A new name.")
+    @for_set(options)
+    @format_option
+    @pass_run
+    def command(run: Run, ref: str, name: str | None, **given: Any) -> None:
+        named = {} if name is None else {"name": name}
+        show_written(run, noun, run.api.patch({**named, **body(options, given)}, noun.path, ref))
+
+    return command
 
 
 def list_command(noun: Noun) -> click.Command:

@@ -6,9 +6,18 @@ from typing import Any
 
 import click
 
-from cli.api import Api
-from cli.fields import Field, body, for_create, for_set
-from cli.objects import PROJECT, Noun, Thing, delete_command, list_command, show_command, show_written, titles
+from cli.fields import Field, body, for_create
+from cli.objects import (
+    OF_PROJECT,
+    PROJECT,
+    Noun,
+    delete_command,
+    list_command,
+    set_command,
+    show_command,
+    show_written,
+    with_network,
+)
 from cli.run import Run, format_option, names_of, pass_run
 
 OF_NETWORK: dict[str, Any] = {"metavar": "NETWORK", "shell_complete": names_of("network")}
@@ -39,13 +48,6 @@ FIELDS = (
 )
 
 
-def _with_network(api: Api, ports: list[Thing]) -> None:
-    """Add the name of the network of each port."""
-    called = titles(api, "network") if any(port["network_id"] for port in ports) else {}
-    for port in ports:
-        port["network"] = called.get(port["network_id"], port["network_id"])
-
-
 PORT = Noun(
     "port",
     "port",
@@ -53,9 +55,9 @@ PORT = Noun(
     more=("netns", "gateway_ips", "admin_state_up", "project_id", "id"),
     filters=(
         Field("--network", "network_id", "Only those of a network.", **OF_NETWORK),
-        Field("--project", "project_id", "Only those of a project.", metavar="PROJECT"),
+        OF_PROJECT,
     ),
-    complete=_with_network,
+    complete=with_network,
 )
 
 
@@ -74,21 +76,7 @@ def create(run: Run, name: str, **given: Any) -> None:
     show_written(run, PORT, run.api.post({"name": name, **body(FIELDS, given)}, PORT.path))
 
 
-@port.command("set")
-@click.argument("ref", metavar="PORT", shell_complete=names_of("port"))
-@click.option("--name", metavar="NAME", help="A new name.")
-@for_set(FIELDS)
-@format_option
-@pass_run
-def set_(run: Run, ref: str, name: str | None, **given: Any) -> None:
-    """Change a port.
-
-    What is given replaces what is there, a list as a whole.
-    """
-    named = {} if name is None else {"name": name}
-    show_written(run, PORT, run.api.patch({**named, **body(FIELDS, given)}, PORT.path, ref))
-
-
+port.add_command(set_command(PORT, FIELDS))
 port.add_command(list_command(PORT))
 port.add_command(show_command(PORT))
 port.add_command(delete_command(PORT))

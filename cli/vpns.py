@@ -7,19 +7,32 @@ from typing import Any
 import click
 
 from cli.api import Api
-from cli.fields import Field, body, for_create, for_set
-from cli.objects import PROJECT, Noun, Thing, delete_command, list_command, show_command, show_written, titles
-from cli.run import Run, format_option, names_of, pass_run
+from cli.fields import Field, body, for_create
+from cli.objects import (
+    OF_PROJECT,
+    PROJECT,
+    Noun,
+    Thing,
+    delete_command,
+    list_command,
+    set_command,
+    show_command,
+    show_written,
+    titles,
+)
+from cli.run import Run, format_option, pass_run
 
 
 def _with_bound(api: Api, vpns: list[Thing]) -> None:
     """Add what is bound to each VPN."""
-    bound = api.get("associations")
-    names = {kind: titles(api, kind) for kind in ("network", "port")}
+    bound: dict[str, list[Thing]] = {}
+    for each in api.get("associations"):
+        bound.setdefault(each["bgpvpn_id"], []).append(each)
+    called = {kind: titles(api, kind) for kind in ("network", "port")}
     for vpn in vpns:
-        for kind, called in names.items():
-            ids = [each[f"{kind}_id"] for each in bound if each["bgpvpn_id"] == vpn["id"]]
-            vpn[f"{kind}s"] = [called.get(id_, id_) for id_ in ids if id_ is not None]
+        for kind, names in called.items():
+            ids = [each[f"{kind}_id"] for each in bound.get(vpn["id"], ())]
+            vpn[f"{kind}s"] = [names.get(id_, id_) for id_ in ids if id_ is not None]
 
 
 def _targets(option: str, field: str, help: str) -> Field:
@@ -51,7 +64,7 @@ VPN = Noun(
     ("name", "type", "route_targets", "vni", "networks", "ports"),
     more=("import_targets", "export_targets", "route_distinguishers", "local_pref", "project_id", "id"),
     filters=(
-        Field("--project", "project_id", "Only those of a project.", metavar="PROJECT"),
+        OF_PROJECT,
         Field("--route-target", "route_targets", "Only those with a route target.", metavar="RT"),
     ),
     complete=_with_bound,
@@ -71,21 +84,7 @@ def create(run: Run, name: str | None, named: str | None, **given: Any) -> None:
     show_written(run, VPN, run.api.post({"name": name or named or "", **body(FIELDS, given)}, VPN.path))
 
 
-@click.command("set")
-@click.argument("ref", metavar="VPN", shell_complete=names_of("bgpvpn"))
-@click.option("--name", metavar="NAME", help="A new name.")
-@for_set(FIELDS)
-@format_option
-@pass_run
-def set_(run: Run, ref: str, name: str | None, **given: Any) -> None:
-    """Change a VPN.
-
-    What is given replaces what is there, a list as a whole.
-    """
-    named = {} if name is None else {"name": name}
-    show_written(run, VPN, run.api.patch({**named, **body(FIELDS, given)}, VPN.path, ref))
-
-
+set_ = set_command(VPN, FIELDS)
 list_ = list_command(VPN)
 show = show_command(VPN, "vpn")
 delete = delete_command(VPN, "; what is bound to them is unbound")
