@@ -220,7 +220,7 @@ class Peer:
     families: tuple[str, ...] = ("vpnv4", "vpnv6", "evpn")
     passive: bool = False
     hold_time_s: int = 90
-    multihop_ttl: int | None = None  # None: 1 for a directly connected eBGP peer, 64 else
+    multihop_ttl: int | None = None  # None: 1 towards another AS, 64 within ours
     ttl_security_hops: int | None = None  # RFC 5082
     password: str | None = attrs.field(default=None, repr=False)  # RFC 2385
     restart_time_s: int = 120  # RFC 4724

@@ -53,13 +53,15 @@ def for_set(fields: Iterable[Field]) -> Callable[[F], F]:
 
 
 def body(fields: Iterable[Field], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a request from the options that were given."""
+    """Return the fields of a request from the options that were given; UsageError if two contradict each other."""
     found: dict[str, Any] = {}
     for field in fields:
-        value = given.get(field.field)
+        value, cleared = given.get(field.field), given.get(f"no_{field.field}")
         if value is not None and value != ():
+            if cleared:
+                raise click.UsageError(f"{field.option} and --no-{field.option.removeprefix('--')} exclude each other")
             found[field.field] = list(value) if field.several else value
-        elif given.get(f"no_{field.field}"):
+        elif cleared:
             found[field.field] = [] if field.several else None
     return found
 

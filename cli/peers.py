@@ -10,7 +10,7 @@ from cli.fields import Field, body, for_create, for_set
 from cli.objects import Noun, delete_command, list_command, show_command, show_written
 from cli.run import Run, format_option, names_of, pass_run
 
-FAMILIES = ("vpnv4", "vpnv6", "evpn", "rtc")
+FAMILIES = ("ipv4", "ipv6", "vpnv4", "vpnv6", "evpn", "rtc")
 
 
 def _seconds(option: str, field: str, help: str) -> Field:
@@ -117,10 +117,12 @@ def set_(
 
     What is given replaces what is there, a list as a whole.
     """
-    wanted: dict[str, Any] = {"password": None} if no_password else {}
+    secret = _secret(password, asked)
+    if no_password and secret:
+        raise click.UsageError("a password and --no-password exclude each other")
+    wanted: dict[str, Any] = {"password": None} if no_password else secret
     wanted |= {} if name is None else {"name": name}
-    wanted |= _secret(password, asked) | body(FIELDS, given)
-    _patch(run, ref, wanted)
+    _patch(run, ref, wanted | body(FIELDS, given))
 
 
 @peer.command()

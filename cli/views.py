@@ -84,7 +84,7 @@ def sessions(run: Run, watch: bool) -> None:
 
 
 @show.command()
-@click.option("--family", metavar="FAMILY", help="Only vpnv4, vpnv6, evpn or rtc.")
+@click.option("--family", metavar="FAMILY", help="Only ipv4, ipv6, vpnv4, vpnv6, evpn or rtc.")
 @click.option("--rt", metavar="RT", help="Only with this route target.")
 @click.option("--prefix", metavar="PREFIX", help="Only to this prefix.")
 @click.option("--vpn", metavar="VPN", help="Only what this VPN imports.", shell_complete=names_of("bgpvpn"))

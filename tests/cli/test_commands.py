@@ -138,13 +138,19 @@ def test_set_replaces_what_is_given_and_leaves_the_rest(daemon: Daemon) -> None:
         ("port show seg1", "port set seg1 --no-ip --netns red", {"ip_addresses": [], "netns": "red"}),
         ("peer show rr", "peer set rr --no-local-as --hold-time 30", {"local_as": None, "hold_time_s": 30}),
         ("peer show rr", "peer set rr --no-ttl-security-hops", {"ttl_security_hops": None}),
-        ("peer show rr", "peer set rr --family evpn", {"families": ["evpn"]}),
+        ("peer show rr", "peer set rr --family ipv4 --family evpn", {"families": ["ipv4", "evpn"]}),
     ]:
         seen, now = daemon.ask(before), daemon.ask(words)
         assert {name: value for name, value in now.items() if seen[name] != value and name not in STAMPS} == changed, (
             words
         )
         assert daemon.ask(before) == now
+
+
+@pytest.mark.parametrize("words", ["set blue --vni 5 --no-vni", "port set p --no-ip --ip 10.0.0.1"])
+def test_what_is_given_and_taken_away_at_once_is_wrong_usage(daemon: Daemon, words: str) -> None:
+    refused = daemon.call(words)
+    assert (refused.exit_code, "exclude each other" in refused.stderr) == (2, True)
 
 
 def test_set_gives_a_new_name(daemon: Daemon) -> None:
@@ -309,6 +315,8 @@ def test_a_password_comes_from_a_file_or_is_typed_and_is_never_shown(daemon: Dae
         assert [peer.password for peer in peers.rows.values()] == [password], words
     assert daemon.call(f"peer set rr --ask-password --password-file {file}", "x\nx\n").exit_code == 2
     assert daemon.call("peer set rr --password s3cret").exit_code == 2
+    refused = daemon.call(f"peer set rr --no-password --password-file {file}")
+    assert (refused.exit_code, "exclude each other" in refused.stderr) == (2, True)
 
 
 def test_a_peer_is_known_by_its_address_too(daemon: Daemon) -> None:
