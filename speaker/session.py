@@ -168,7 +168,6 @@ class Negotiated:
     local_as: int
     remote_as: int
     remote_router_id: bytes
-    remote_hold_s: int
     route_refresh: bool  # the peer takes ROUTE-REFRESH
     graceful: GracefulRestart | None  # None unless both speak it
     remote_host_name: str = ""  # as sent, escaped
@@ -404,7 +403,6 @@ class Session:
             local_as=settings.local_as,
             remote_as=remote_as,
             remote_router_id=opened.router_id,
-            remote_hold_s=opened.hold_s,
             route_refresh=_first(opened.capabilities, RouteRefreshCapability) is not None,
             graceful=graceful,
             remote_host_name="" if host is None else escape(host.host),

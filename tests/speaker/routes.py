@@ -48,7 +48,6 @@ def session(
         local_as=64512,
         remote_as=64512 if ibgp else 64513,
         remote_router_id=NEXT_HOP,
-        remote_hold_s=90,
         route_refresh=route_refresh,
         graceful=graceful,
     )
