@@ -73,10 +73,13 @@ def test_events_as_json_end_with_ctrl_c(daemon: Daemon) -> None:
         assert watching.wait() == 0
 
 
-@pytest.mark.parametrize("words", ["events", "list --watch"])
-def test_watching_ends_with_3_when_the_daemon_does(tmp_path: Path, words: str) -> None:
+@pytest.mark.parametrize(("words", "events"), [("events", [{"type": "changed"}]), ("list --watch", [])])
+def test_watching_ends_with_3_when_the_daemon_does(tmp_path: Path, words: str, events: list[dict[str, str]]) -> None:
     with serving(tmp_path) as daemon, daemon.started(words) as watching:
-        daemon.tell({"type": "changed"})
+        for event in events:
+            daemon.tell(event)
+        assert watching.stdout is not None
+        assert watching.stdout.readline(), "it watches, and asks for nothing else until something happens"
         daemon.stop()
         _, said = watching.communicate()
         assert (watching.returncode, said) == (3, f"error: the daemon at {daemon.socket} has ended\n")
