@@ -63,10 +63,25 @@ class Netlink:
         return dict(self._sent)
 
     def observe(self, scopes: Collection[Scope] = EVERYTHING) -> Actual:
-        return self._reading.actual(scopes)
+        links, attached = self._known.links, self._known.attached
+        actual = self._reading.actual(scopes)
+        self._compare(
+            links if "link" not in actual.rows else None, attached if "attachment" not in actual.rows else None
+        )
+        return actual
 
     def foreign(self) -> list[str]:
-        return self._reading.foreign()
+        links, attached = self._known.links, self._known.attached
+        found = self._reading.foreign()
+        self._compare(links, attached)
+        return found
+
+    def _compare(self, links: object, attached: object) -> None:
+        """Tell of changes that were read on the way only: the notifications behind them say what is known by now."""
+        if links not in (None, self._known.links):
+            self._watch.scopes.add("all")
+        if attached not in (None, self._known.attached):
+            self._watch.scopes.add("attachment")
 
     def apply(self, operations: Sequence[Operation]) -> dict[int, Refusal]:
         self._watch.note()
@@ -146,7 +161,7 @@ class Netlink:
             said = "" if wanted is None else f" {words.content(wanted)}"
             refused[at] = Refusal(f"{words.row(kind, key)}{said}: {why.words}", why.errno)
         if taken:  # or it is ours, and who believes that it is not there is mistaken
-            there = self._reading.actual({operation[0] for _, operation in taken}).rows
+            there = self.observe({operation[0] for _, operation in taken}).rows
             again = [
                 (at, (kind, key, wanted, there[kind][key]))
                 for at, (kind, key, wanted, _) in taken

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -387,6 +387,20 @@ def test_a_row_of_ours_that_others_changed_is_made_right(kernel: Netlink) -> Non
             [(kind, key, value, there) for kind, key, value in ROWS if (there := actual[kind].get(key)) != value]
         )
     assert anew().rows == by_kind(ROWS)
+
+
+@pytest.mark.parametrize("read", [Netlink.foreign, lambda kernel: kernel.observe({"mpls"})])
+@pytest.mark.parametrize("words", ["link delete bv-vx5", "link set bv-vx5 nomaster"])
+def test_a_change_that_is_read_on_the_way_is_told_all_the_same(
+    kernel: Netlink, read: Callable[[Netlink], object], words: str
+) -> None:
+    kernel.apply(MADE)
+    kernel.observe()
+    kernel.disturbed()
+    within(NODE, words)
+    read(kernel)
+    assert "all" in kernel.disturbed()
+    assert kernel.disturbed() == set()
 
 
 def test_lost_notifications_disturb_all(kernel: Netlink) -> None:
