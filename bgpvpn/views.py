@@ -100,6 +100,7 @@ def _routes(
     of_vpn = None if vpn is None else targets([vpn], "import") | targets([vpn], "export")
     wanted_family = None if family is None else Family.parse(family)
     wanted_target = None if route_target is None else RouteTarget.parse(route_target).wire
+    about = None if prefix is None else ipaddress.ip_network(prefix, strict=False)
     for (its_family, its_source), table in node.rib.tables.items():
         if wanted_family not in (None, its_family):
             continue
@@ -110,16 +111,30 @@ def _routes(
                 continue
             if of_vpn is not None and of_vpn.isdisjoint(path.attributes.route_targets):
                 continue
-            text = key_text(its_family, key)
-            if prefix is not None and prefix not in text.split():
+            if about is not None and not _is_about(its_family, key, about):
                 continue
             yield {
                 "family": its_family.text,
-                "nlri": text,
+                "nlri": key_text(its_family, key),
                 "source": source_text(node, its_source),
                 "imported_by": [each.name for each in _importers(node, its_family, path)],
                 **path_plain(path, its_family),
             }
+
+
+def _is_about(family: Family, key: bytes, network: Network) -> bool:
+    """Tell whether a route is to a network; an EVPN MAC/IP route is to its address."""
+    address, length = network.network_address.packed, network.prefixlen
+    match family:
+        case Family.EVPN if key[0] == 2:
+            return key[21:] == address and length == network.max_prefixlen
+        case Family.EVPN if key[0] == 5:
+            return key[14:] == address and key[13] == length
+        case Family.IPV4 | Family.VPNV4 if network.version == 4:
+            return key[8 if family is Family.VPNV4 else 0 :] == prefix_bytes(str(network))
+        case Family.IPV6 | Family.VPNV6 if network.version == 6:
+            return key[8 if family is Family.VPNV6 else 0 :] == prefix_bytes(str(network))
+    return False
 
 
 def _importers(node: Node, family: Family, path: Path) -> list[Instance]:

@@ -33,8 +33,11 @@ def explain(run: Run, what: str, watch: bool) -> None:
 
 
 def _is_prefix(text: str) -> bool:
+    """Tell a prefix from the name of a port, which has no slash; whether it is a good one, the daemon says."""
+    if "/" in text:
+        return True
     with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_network(text, strict=False))
+        return bool(ipaddress.ip_address(text))
     return False
 
 

@@ -7,6 +7,7 @@ connection may take to say what it wants; bodies and watchers are bounded by the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
@@ -145,7 +146,9 @@ class ApiServer:
         self._app.watchers.end()
         if self._server.started:
             late = asyncio.get_running_loop().call_later(STOP_S, self._abort)
-            await self._server.shutdown(self._sockets)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * STOP_S):  # a connection that comes now is not waited for
+                    await self._server.shutdown(self._sockets)
             late.cancel()
         self._close()
 

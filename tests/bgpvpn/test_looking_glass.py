@@ -12,6 +12,7 @@ from speaker.adj_rib_in import Own
 from speaker.engine import Engine, Neighbour
 from speaker.path import AS_SEQUENCE, AS_SET
 from speaker.values import Family
+from speaker.wire.attribute import make
 from speaker.wire.community import encapsulation, mac_mobility
 from tests.fakes.middle import SELF, Middle, bind, bind_port, network, port, vpn, vpn_key
 
@@ -139,6 +140,31 @@ def test_an_evi_does_not_import_a_vpnv4_route_of_its_target():
     assert len(explained(made, "10.8.0.0/16")["not_imported"]) == 1
     (row,) = views.routes(made.node, prefix="10.8.0.0/16")
     assert row["imported_by"] == []
+
+
+def test_routes_are_found_by_what_they_are_about():
+    rd = b"\0\1\xc0\0\2\1\0\1"
+    made = middle()
+    path = make(made.node.interner, next_hop=b"\xc0\0\2\1").path(b"")
+    for family, key in (
+        (Family.VPNV4, rd + bytes((10, 8, 0, 0, 32))),
+        (Family.VPNV4, rd + bytes((10, 8, 16))),
+        (Family.VPNV6, rd + bytes((10, 8, 16))),
+        (Family.IPV4, bytes((10, 8, 16))),
+        (Family.EVPN, b"\2" + rd + bytes(4) + b"\x30" + bytes(6) + b"\x20" + bytes((10, 8, 0, 0))),
+        (Family.EVPN, b"\5" + rd + bytes(4) + b"\x10" + bytes((10, 8, 0, 0))),
+    ):
+        made.node.rib.table(family, "peer-1").put(key, path)
+    for prefix, families in (
+        ("10.8.0.0/16", ["vpnv4", "ipv4", "evpn"]),
+        ("10.8.7.7/16", ["vpnv4", "ipv4", "evpn"]),
+        ("10.8.0.0", ["vpnv4", "evpn"]),
+        ("a08::/16", ["vpnv6"]),
+        ("10.9.0.0/16", []),
+    ):
+        assert [route["family"] for route in views.routes(made.node, prefix=prefix)] == families, prefix
+    with pytest.raises(ValueError, match="nonsense"):
+        views.routes(made.node, prefix="nonsense")
 
 
 def test_a_route_that_was_refused_on_arrival_says_why():

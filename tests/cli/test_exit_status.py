@@ -62,6 +62,7 @@ def test_what_the_daemon_refuses_ends_with_1_and_the_field_and_value(daemon: Dae
         ("show routes --limit 0", "error: limit: takes a number from 1 to "),
         ("show routes --vpn red", "error: there is no bgpvpn 'red'"),
         ("explain nothing", "error: there is no port 'nothing'"),
+        ("explain 10.1.3.0/99", "error: prefix: '10.1.3.0/99' does not appear to be"),
         ("subnet create nothing 10.0.0.0/24", "error: network_id: there is no network 'nothing'"),
     ]:
         refused = daemon.call(words)
