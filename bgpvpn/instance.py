@@ -9,6 +9,7 @@ destination is worked out.  A destination is whatever the instance chooses among
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Sequence
 
 import attrs
@@ -106,7 +107,7 @@ class Vias:
         return pes
 
 
-class Instance:
+class Instance(ABC):
     """A VRF or an EVI: the importing half."""
 
     families: frozenset[Family] = frozenset()
@@ -117,24 +118,24 @@ class Instance:
         self.interest = interest
         self.vias = vias
 
+    @abstractmethod
     def __len__(self) -> int:
         """Return how many destinations are to be worked out."""
-        raise NotImplementedError
 
     def __bool__(self) -> bool:
         return True
 
+    @abstractmethod
     def step(self, most: int) -> int:
         """Work out up to `most` destinations; return how many there were."""
-        raise NotImplementedError
 
+    @abstractmethod
     def touch(self, family: Family, key: bytes, path: Path | None) -> None:
         """Note that a route of ours came, went or changed; its destinations are to be worked out again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def touch_all(self) -> None:
         """Note that every destination is to be worked out again."""
-        raise NotImplementedError
 
     def candidates(self, family: Family, keys: Iterable[bytes]) -> list[Candidate]:
         """Return the paths under these keys that this instance imports or said itself, from all sources."""
