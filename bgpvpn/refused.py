@@ -12,6 +12,7 @@ from bgpvpn.dataplane.rows import Refusal
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 30.0
+LONGEST_WAIT_S = 5.0  # for others' doing, which is not always told: an interface in another network namespace
 
 
 @attrs.frozen
@@ -24,7 +25,10 @@ class Trial:
 
 
 class Refused:
-    """Back-off by row: 0.1 s, doubled by each refusal up to 30 s, forgotten with the first success."""
+    """Back-off by row: 0.1 s, doubled by each refusal up to 30 s, forgotten with the first success.
+
+    What waits for others' doing is tried every 5 s at least.
+    """
 
     def __init__(self) -> None:
         self.trials: dict[Hashable, Trial] = {}
@@ -38,7 +42,8 @@ class Refused:
     def add(self, row: Hashable, refusal: Refusal, now: float) -> None:
         """Note a refusal, and when to try again."""
         before = self.trials.get(row)
-        delay_s = FIRST_DELAY_S if before is None else min(before.delay_s * 2, LONGEST_DELAY_S)
+        longest_s = LONGEST_WAIT_S if refusal.waits else LONGEST_DELAY_S
+        delay_s = FIRST_DELAY_S if before is None else min(before.delay_s * 2, longest_s)
         self.total += 1
         self._set(row, Trial(refusal, delay_s, now + delay_s))
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bgpvpn.dataplane.rows import Refusal
-from bgpvpn.refused import FIRST_DELAY_S, LONGEST_DELAY_S, Refused
+from bgpvpn.refused import FIRST_DELAY_S, LONGEST_DELAY_S, LONGEST_WAIT_S, Refused
 
 NO = Refusal("no")
 NOT_YET = Refusal("no interface", waits=True)
 
 
-def test_each_refusal_doubles_the_delay_up_to_the_longest() -> None:
+@pytest.mark.parametrize(("refusal", "longest_s"), [(NO, LONGEST_DELAY_S), (NOT_YET, LONGEST_WAIT_S)])
+def test_each_refusal_doubles_the_delay_up_to_the_longest(refusal: Refusal, longest_s: float) -> None:
     refused, now, delays = Refused(), 100.0, []
     for _ in range(12):
-        refused.add("row", NO, now)
+        refused.add("row", refusal, now)
         due = refused.deadline()
         assert due is not None
         assert refused.take_due(due - 0.001) == []
@@ -20,7 +23,7 @@ def test_each_refusal_doubles_the_delay_up_to_the_longest() -> None:
         delays.append(round(due - now, 3))
         now = due
     assert delays[:4] == [FIRST_DELAY_S, 0.2, 0.4, 0.8]
-    assert delays[-1] == LONGEST_DELAY_S
+    assert delays[-1] == longest_s
     assert refused.total == 12
 
 
