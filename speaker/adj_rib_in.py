@@ -29,6 +29,7 @@ import attrs
 from speaker.path import Attributes
 from speaker.rib import Interest, Origin, Rib, RibTable
 from speaker.session import Negotiated
+from speaker.terms import ACCEPT_ALL, Terms
 from speaker.values import Family
 from speaker.wire.update import Update
 
@@ -45,6 +46,7 @@ class Own:
     router_id: bytes
     asns: frozenset[int]
     addresses: frozenset[bytes]
+    cluster_id: bytes = b""  # 4 octets, as a route reflector; empty: the router id (RFC 4456 section 7)
 
 
 class AdjRibIn:
@@ -55,6 +57,7 @@ class AdjRibIn:
         self.rib = rib
         self.interest = interest
         self.own = own
+        self.terms = ACCEPT_ALL
         self.keep_all = False  # the peer cannot be asked again
         self.synced: set[Family] = set()  # families whose End-of-RIB came in this session
         self.disabled: set[Family] = set()  # families that this session uses no more
@@ -124,6 +127,13 @@ class AdjRibIn:
         """The peer has told all that it knows of a family (RFC 4724 section 2)."""
         self.synced.add(family)
         self._sweep(family)
+
+    def refreshing(self, family: Family, begins: bool, now: float) -> None:
+        """The peer begins to tell a family again, or has done so: what it did not repeat goes (RFC 7313 section 4)."""
+
+    def change(self, terms: Terms, now: float) -> None:
+        """Treat what is held, and what comes, by other terms."""
+        self.terms = terms
 
     def disable(self, family: Family) -> None:
         """Forget a family for the rest of the session: its NLRI cannot be read (RFC 4760 section 7)."""

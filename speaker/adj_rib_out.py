@@ -25,6 +25,7 @@ from speaker.path import AS_SEQUENCE, Attributes, Path
 from speaker.rib import Rib, RibReader
 from speaker.session import Negotiated
 from speaker.table import Reader
+from speaker.terms import ACCEPT_ALL, Terms
 from speaker.values import Family
 from speaker.wire.attribute import Interner, make
 from speaker.wire.community import NON_TRANSITIVE
@@ -74,6 +75,7 @@ class AdjRibOut:
         self.rib = rib
         self.interner = interner
         self.negotiated: Negotiated | None = None
+        self.terms = ACCEPT_ALL
         self.sent: dict[Family, dict[bytes, Path | None]] = {}  # what the peer holds of us; None: to be told again
         self.unfit: dict[Family, dict[bytes, str]] = {}  # why a route cannot be told
         self.told_all: set[Family] = set()  # families whose End-of-RIB went out
@@ -133,6 +135,10 @@ class AdjRibOut:
                 request = RouteRefresh(family).encode()
                 if request not in self._requests:
                     self._requests.append(request)
+
+    def change(self, terms: Terms) -> None:
+        """Tell by other terms."""
+        self.terms = terms
 
     def refresh(self, family: Family) -> None:
         """The peer asks for a family again (RFC 2918 section 4)."""

@@ -15,6 +15,7 @@ from speaker.adj_rib_in import AdjRibIn, Own
 from speaker.adj_rib_out import AdjRibOut
 from speaker.rib import Interest, Rib
 from speaker.session import Negotiated
+from speaker.terms import ACCEPT_ALL, Terms
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from speaker.wire.update import Update
@@ -29,6 +30,7 @@ class Neighbour:
         self.adj_rib_out = AdjRibOut(name, rib, interner)
         self.adj_rib_out.released = released
         self.negotiated: Negotiated | None = None
+        self.terms = ACCEPT_ALL
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established."""
@@ -45,6 +47,16 @@ class Neighbour:
     def refresh(self, family: Family, now: float) -> None:
         """The peer asks for our routes again."""
         self.adj_rib_out.refresh(family)
+
+    def refreshing(self, family: Family, begins: bool, now: float) -> None:
+        """The peer tells all routes of a family again (RFC 7313 section 4): what it does not repeat goes."""
+        self.adj_rib_in.refreshing(family, begins, now)
+
+    def change(self, terms: Terms, now: float) -> None:
+        """Treat the peer's routes by other terms from now on."""
+        self.terms = terms
+        self.adj_rib_in.change(terms, now)
+        self.adj_rib_out.change(terms)
 
     def disable(self, family: Family, now: float) -> None:
         """The NLRI of a family cannot be read: what was heard of it goes (RFC 4760 section 7)."""

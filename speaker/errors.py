@@ -20,6 +20,7 @@ class BgpError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.octets = b""  # what of the message is wrong, as far as it can be told; for the looking glass
 
 
 class SessionReset(BgpError):
@@ -30,6 +31,15 @@ class SessionReset(BgpError):
         self.code = code
         self.subcode = subcode
         self.data = data
+
+
+class PrefixLimitReached(SessionReset):
+    """The peer told more routes than it may: Cease 6/1 (RFC 4486 section 4), and no session for `restart_s`."""
+
+    def __init__(self, family: Family, most: int, restart_s: float) -> None:
+        data = family.afi.to_bytes(2, "big") + bytes((family.safi,)) + most.to_bytes(4, "big")
+        super().__init__(6, 1, f"more than {most} routes of {family.text}", data)
+        self.restart_s = restart_s
 
 
 class DisableFamily(BgpError):

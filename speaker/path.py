@@ -16,6 +16,7 @@ Shapes used everywhere (hot, so plain bytes):
                  4  ESI 10, IP length in bits, IP
                  5  Ethernet tag 4, prefix length in bits, IP 4 or 16      (RFC 9136)
                RT membership: the octets sent, then the length in bits (0, 32 to 96).
+               Flow specifications: the octets sent behind their length: RD 8 in the VPN families, then components.
     extra      what is beside the key.  VPN: label field 3.  EVPN 1: label 3.  2: ESI 10, label 3 or 6.
                3, 4: empty.  5: ESI 10, gateway 4 or 16, label 3.  Others: empty.
 """
@@ -50,6 +51,7 @@ class Attributes:
     originator_id: bytes | None = None  # 4 octets
     cluster_list: tuple[bytes, ...] = ()  # 4 octets each
     pmsi: tuple[int, int, bytes, bytes] | None = None  # flags, tunnel type, label field 3, tunnel id (RFC 6514 5)
+    only_to_customer: int | None = None  # AS number (RFC 9234 section 5)
     unknown: tuple[tuple[int, int, bytes], ...] = ()  # flags, code, value of attributes not decoded
     discarded: tuple[str, ...] = ()  # why attributes of the block were dropped (RFC 7606 section 2)
 

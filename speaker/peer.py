@@ -78,6 +78,9 @@ class Routes(Protocol):
     def refresh(self, family: Family, now: float) -> None:
         """The neighbour asks to be told all routes of a family again (RFC 2918)."""
 
+    def refreshing(self, family: Family, begins: bool, now: float) -> None:
+        """The neighbour begins to tell all routes of a family again, or has done so (RFC 7313 section 4)."""
+
     def disable(self, family: Family, now: float) -> None:
         """Forget what was heard of a family: its NLRI cannot be read (RFC 4760 section 7)."""
 
@@ -355,6 +358,8 @@ class Peer:
                     self._up(connection, negotiated, now)
                 case session.Refresh(family):
                     self.routes.refresh(family, now)
+                case session.Refreshing(family, begins):
+                    self.routes.refreshing(family, begins, now)
                 case session.Disabled(family, reason):
                     self.counters.last_error = reason
                     self._report(f"family={family.text} disabled reason={reason!r}", warning=True)

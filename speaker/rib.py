@@ -25,6 +25,16 @@ Source = str
 RibTable = Table[bytes, Path]
 
 
+def slot(peer: str, number: int) -> Source:
+    """Return the source of a peer's further paths of one destination (RFC 7911); number 0 is that of the first."""
+    return f"{peer}#{number}" if number else peer
+
+
+def peer_of(source: Source) -> str:
+    """Return the peer whose source this is."""
+    return source.partition("#")[0]
+
+
 class RibReader:
     """One stage's view of many tables of the RIB."""
 

@@ -20,9 +20,11 @@ Octets and the time go in, actions come out; whoever owns the socket carries the
 The machine has no Idle, Connect and Active: a Session is made for a connection that exists, and what
 happens before and between connections is the business of `speaker.peer`.
 
-RFC 4271 section 8 from OpenSent on; RFC 4760 section 8 and RFC 5492 (what is agreed), RFC 6793 (4-octet
-AS numbers), RFC 2918 (route refresh), RFC 4724 section 3 (what is said of graceful restart), RFC 6608 (5/1 to
-5/3), RFC 7606 (by the codec), RFC 9003 (text of an administrative shutdown).
+RFC 4271 section 8 from OpenSent on; RFC 4760 section 8 and RFC 5492 (what is agreed), RFC 6793 (4-octet AS numbers),
+RFC 2918 and RFC 7313 (route refresh), RFC 4724 section 3, RFC 8538 section 2 and RFC 9494 section 3 (what is said of
+graceful restart), RFC 6608 (5/1 to 5/3), RFC 7606 (by the codec), RFC 7911 section 4 (several paths), RFC 8654
+(extended messages), RFC 8950 section 4 (IPv6 next hops), RFC 9003 (text of an administrative shutdown), RFC 9234
+section 4 (roles).
 
 Deviations: KEEPALIVEs go out every third of the hold time whether or not UPDATEs were sent, and every whole
 message restarts the hold timer, not only KEEPALIVE and UPDATE: both are simpler and no peer can tell.  With a hold time
@@ -31,7 +33,8 @@ of 0 agreed, open-confirm is still left after 240 s, so that a silent peer never
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from typing import Literal, TypeVar, get_args
 
 import attrs
 
@@ -40,19 +43,48 @@ from speaker.values import Family
 from speaker.wire import message
 from speaker.wire.attribute import AS_TRANS, Interner
 from speaker.wire.capability import (
+    AddPath,
     Capability,
+    EnhancedRouteRefresh,
+    ExtendedMessage,
+    ExtendedNextHop,
     FourOctetAs,
     Fqdn,
     GracefulRestart,
+    LongLivedGracefulRestart,
     Multiprotocol,
+    RoleCapability,
     RouteRefreshCapability,
 )
-from speaker.wire.message import KEEPALIVE, Notification, Open, RouteRefresh, split
+from speaker.wire.message import (
+    EXTENDED_LIMIT,
+    KEEPALIVE,
+    MESSAGE_LIMIT,
+    Notification,
+    Open,
+    RouteRefresh,
+    split,
+)
 from speaker.wire.update import Update, UpdateDecoder
 
 C = TypeVar("C")
 
 State = Literal["connect", "open-sent", "open-confirm", "established", "closed"]
+
+Role = Literal["provider", "route-server", "route-server-client", "customer", "peer"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""What one end of an eBGP session is to the other, by number (RFC 9234 section 4.1)."""
+
+_COUNTERPART: dict[Role, Role] = {
+    "provider": "customer",
+    "customer": "provider",
+    "route-server": "route-server-client",
+    "route-server-client": "route-server",
+    "peer": "peer",
+}
+
+WITH_EXTENDED_NEXT_HOP = frozenset({Family.IPV4, Family.VPNV4})
+"""Families of IPv4 whose routes may have an IPv6 next hop (RFC 8950 section 3)."""
 
 OPEN_HOLD_S = 240.0
 """The hold time before one is agreed (RFC 4271 section 8.2.2: "a large value", 4 minutes)."""
@@ -77,6 +109,7 @@ ERRORS: dict[int, tuple[str, dict[int, str]]] = {
             4: "unsupported optional parameter",
             6: "unacceptable hold time",
             7: "unsupported capability",
+            11: "role mismatch",
         },
     ),
     3: (
@@ -134,8 +167,13 @@ class Settings:
     families: tuple[Family, ...]
     hold_time_s: int = 90  # 0, or 3 and more
     restart_time_s: int = 0  # how long the peer shall keep our routes (RFC 4724); 0: no graceful restart
+    long_lived_s: int = 0  # how long it shall keep them after that, as stale ones (RFC 9494); 0: not at all
     passive: bool = False  # never connect, only accept
     host_name: str = ""  # told to the peer if not empty
+    role: Role | None = None  # what we are to a peer of another AS (RFC 9234)
+    strict_role: bool = False  # no session with a peer that does not tell its role
+    add_path_receive: frozenset[Family] = frozenset()  # the peer may tell several paths (RFC 7911)
+    add_path_send: frozenset[Family] = frozenset()  # we would tell several paths
 
     def __attrs_post_init__(self) -> None:
         for name, value in (("local_as", self.local_as), ("remote_as", self.remote_as)):
@@ -147,6 +185,12 @@ class Settings:
             raise ValueError(f"hold_time_s {self.hold_time_s} is neither 0 nor 3 to 65535")
         if not 0 <= self.restart_time_s < 4096:
             raise ValueError(f"restart_time_s {self.restart_time_s} is not 0 to 4095")
+        if not 0 <= self.long_lived_s < 1 << 24 or (self.long_lived_s and not self.restart_time_s):
+            raise ValueError(f"long_lived_s {self.long_lived_s} is not 0 to 16777215, or there is no restart time")
+        if self.role is not None and self.ibgp:
+            raise ValueError(f"role {self.role} towards a peer of our own AS (RFC 9234 section 4)")
+        if self.strict_role and self.role is None:
+            raise ValueError("strict_role without a role")
         if not self.families or len(set(self.families)) != len(self.families):
             raise ValueError(f"families {[family.text for family in self.families]} are none, or not distinct")
 
@@ -169,8 +213,19 @@ class Negotiated:
     remote_as: int
     remote_router_id: bytes
     route_refresh: bool  # the peer takes ROUTE-REFRESH
-    graceful: GracefulRestart | None  # None unless both speak it
+    graceful: GracefulRestart | None  # the peer's; None unless both speak it
+    graceful_notification: bool = False  # a NOTIFICATION but a hard reset leaves the routes (RFC 8538), for both
+    long_lived: Mapping[int, tuple[bool, int]] = attrs.field(factory=dict)  # the peer's families (RFC 9494)
+    enhanced_refresh: bool = False  # begin and end of a refresh are told (RFC 7313)
+    message_limit: int = MESSAGE_LIMIT  # octets of a message, but OPEN and KEEPALIVE, in both directions (RFC 8654)
+    add_path_receive: frozenset[Family] = frozenset()  # what the peer sends has path identifiers (RFC 7911)
+    add_path_send: frozenset[Family] = frozenset()  # what we send has path identifiers
+    extended_next_hop: frozenset[Family] = frozenset()  # IPv4 families whose next hop may be IPv6 (RFC 8950)
+    role: Role | None = None  # ours, where both told theirs (RFC 9234); None: as if there were no roles
     remote_host_name: str = ""  # as sent, escaped
+    remote_capabilities: tuple[Capability, ...] = ()  # all that the peer told of itself
+    open_sent: bytes = b""  # the whole message
+    open_received: bytes = b""
 
 
 @attrs.frozen
@@ -209,6 +264,14 @@ class Refresh:
 
 
 @attrs.frozen
+class Refreshing:
+    """The peer begins to tell all routes of a family again, or has done so (RFC 7313 section 4)."""
+
+    family: Family
+    begins: bool
+
+
+@attrs.frozen
 class Disabled:
     """A family is not used any more in this session; the routes heard of it go (RFC 4760 section 7)."""
 
@@ -230,7 +293,7 @@ class Close:
     """Flush what is to be sent, shut down the sending side, drain for at most a second, close."""
 
 
-Action = Send | Opened | Up | Routes | Refresh | Disabled | Down | Close
+Action = Send | Opened | Up | Routes | Refresh | Refreshing | Disabled | Down | Close
 
 
 class Session:
@@ -257,6 +320,8 @@ class Session:
         self.messages_in = 0
         self.messages_out = 0
         self._buffer = b""
+        self._limit = MESSAGE_LIMIT
+        self._open_sent = b""
         self._decoder: UpdateDecoder | None = None  # from open-confirm on
         self._disabled: set[Family] = set()
         self._hold_s: float = OPEN_HOLD_S
@@ -273,7 +338,8 @@ class Session:
         assert self.state == "connect", self.state
         self.state = "open-sent"
         self._hold_at = now + OPEN_HOLD_S
-        return [self._send(self._open().encode())]
+        self._open_sent = self._open().encode()
+        return [self._send(self._open_sent)]
 
     def received(self, data: bytes, now: float) -> list[Action]:
         """Take octets in, however they are cut (hot: once per read)."""
@@ -284,7 +350,7 @@ class Session:
         try:
             # A broken header is raised when it is the first: what came before it counts.
             while True:
-                messages, used = split(buffer)
+                messages, used = split(buffer, self._limit)
                 self._buffer = buffer = buffer[used:]
                 if not messages:
                     break
@@ -349,7 +415,7 @@ class Session:
                 notification = Notification.decode(body)
                 self._end(f"the peer sent {describe(notification)}", actions, received=notification)
             case "open-sent", message.OPEN:
-                self._opened(Open.decode(body), actions, now)
+                self._opened(Open.decode(body), body, actions, now)
             case "open-confirm", message.KEEPALIVE_TYPE:
                 assert self.negotiated is not None
                 self.state = "established"
@@ -360,9 +426,7 @@ class Session:
             case "established", message.KEEPALIVE_TYPE:
                 pass
             case "established", message.ROUTE_REFRESH:
-                refresh = RouteRefresh.decode(body)
-                if self.negotiated is not None and refresh.family in self.negotiated.families and not refresh.subtype:
-                    actions.append(Refresh(Family(refresh.family)))
+                self._refresh(RouteRefresh.decode(body), actions)
             case _:
                 subcode = {"open-sent": 1, "open-confirm": 2, "established": 3}[self.state]
                 raise SessionReset(5, subcode, f"message of type {kind} in {self.state}", bytes((kind,)))
@@ -370,16 +434,35 @@ class Session:
     def _open(self) -> Open:
         settings = self.settings
         told: list[Capability] = [Multiprotocol(family) for family in settings.families]
-        told += [RouteRefreshCapability(), FourOctetAs(settings.local_as)]
+        told += [RouteRefreshCapability(), EnhancedRouteRefresh(), ExtendedMessage(), FourOctetAs(settings.local_as)]
+        hops = frozenset(settings.families) & WITH_EXTENDED_NEXT_HOP
+        if hops:
+            told.append(ExtendedNextHop(hops))
         if settings.restart_time_s:
             forwarding: dict[int, bool] = {family: family in self.forwarding for family in settings.families}
-            told.append(GracefulRestart(self.restarting, settings.restart_time_s, forwarding))
+            told.append(GracefulRestart(self.restarting, settings.restart_time_s, forwarding, notification=True))
+        if settings.long_lived_s:
+            told.append(
+                LongLivedGracefulRestart(
+                    {family: (family in self.forwarding, settings.long_lived_s) for family in settings.families}
+                )
+            )
+        modes: dict[int, int] = {}
+        for family in settings.families:
+            mode = AddPath.RECEIVE * (family in settings.add_path_receive)
+            mode += AddPath.SEND * (family in settings.add_path_send)
+            if mode:
+                modes[family] = mode
+        if modes:
+            told.append(AddPath(modes))
+        if settings.role is not None:
+            told.append(RoleCapability(ROLES.index(settings.role)))
         if settings.host_name:
             told.append(Fqdn(settings.host_name, ""))
         as2 = settings.local_as if settings.local_as < 1 << 16 else AS_TRANS
         return Open(as2, settings.hold_time_s, settings.router_id, tuple(told))
 
-    def _opened(self, opened: Open, actions: list[Action], now: float) -> None:
+    def _opened(self, opened: Open, body: bytes, actions: list[Action], now: float) -> None:
         """Check what the codec cannot know of an OPEN (RFC 4271 section 6.2), and agree."""
         settings = self.settings
         as4 = _first(opened.capabilities, FourOctetAs)
@@ -391,8 +474,15 @@ class Session:
                 2, 3, f"the peer has our own BGP identifier {_dotted(opened.router_id)}", opened.router_id
             )
         families = self._common_families(opened)
-        graceful = _first(opened.capabilities, GracefulRestart) if settings.restart_time_s else None
-        host = _first(opened.capabilities, Fqdn)
+        told = opened.capabilities
+        role = self._common_role(told)
+        graceful = _first(told, GracefulRestart) if settings.restart_time_s else None
+        long_lived = _first(told, LongLivedGracefulRestart) if graceful is not None and settings.long_lived_s else None
+        add_path = _first(told, AddPath)
+        modes = {} if add_path is None else add_path.modes
+        extended = _first(told, ExtendedMessage) is not None
+        hops = _first(told, ExtendedNextHop)
+        host = _first(told, Fqdn)
         hold_s = min(settings.hold_time_s, opened.hold_s)
         self.negotiated = Negotiated(
             families=families,
@@ -403,11 +493,30 @@ class Session:
             local_as=settings.local_as,
             remote_as=remote_as,
             remote_router_id=opened.router_id,
-            route_refresh=_first(opened.capabilities, RouteRefreshCapability) is not None,
+            route_refresh=_first(told, RouteRefreshCapability) is not None,
             graceful=graceful,
+            graceful_notification=graceful is not None and graceful.notification,
+            long_lived={} if long_lived is None else long_lived.families,
+            enhanced_refresh=_first(told, EnhancedRouteRefresh) is not None,
+            message_limit=EXTENDED_LIMIT if extended else MESSAGE_LIMIT,
+            add_path_receive=frozenset(
+                family for family in families & settings.add_path_receive if modes.get(family, 0) & AddPath.SEND
+            ),
+            add_path_send=frozenset(
+                family for family in families & settings.add_path_send if modes.get(family, 0) & AddPath.RECEIVE
+            ),
+            extended_next_hop=frozenset(
+                family for family in families & WITH_EXTENDED_NEXT_HOP if hops is not None and family in hops.families
+            ),
+            role=role,
             remote_host_name="" if host is None else escape(host.host),
+            remote_capabilities=told,
+            open_sent=self._open_sent,
+            open_received=message.message(message.OPEN, body),
         )
-        self._decoder = UpdateDecoder(self.interner, ibgp=settings.ibgp, as4=as4 is not None, families=families)
+        # What we announced holds for what we receive, whatever the peer said (RFC 8654 section 4).
+        self._limit = EXTENDED_LIMIT
+        self._decoder = self._new_decoder(self.negotiated)
         self.state = "open-confirm"
         if hold_s:
             self._hold_s = hold_s
@@ -426,15 +535,43 @@ class Session:
             raise SessionReset(2, 7, f"no family in common; ours: {ours}", data)
         return families
 
+    def _common_role(self, told: tuple[Capability, ...]) -> Role | None:
+        """Return our role if both ends told theirs and they fit (RFC 9234 section 4.2)."""
+        ours = self.settings.role
+        if ours is None:
+            return None
+        theirs = {each.role for each in told if isinstance(each, RoleCapability)}
+        if not theirs and not self.settings.strict_role:
+            return None
+        wanted = ROLES.index(_COUNTERPART[ours])
+        if theirs != {wanted}:
+            words = ", ".join(ROLES[role] if role < len(ROLES) else str(role) for role in sorted(theirs)) or "none"
+            raise SessionReset(2, 11, f"the peer's role is {words}; we are a {ours}")
+        return ours
+
+    def _refresh(self, refresh: RouteRefresh, actions: list[Action]) -> None:
+        negotiated = self.negotiated
+        if negotiated is None or refresh.family not in negotiated.families:
+            return
+        family = Family(refresh.family)
+        if refresh.subtype == 0:
+            actions.append(Refresh(family))
+        elif refresh.subtype in (1, 2) and negotiated.enhanced_refresh and family not in self._disabled:
+            actions.append(Refreshing(family, refresh.subtype == 1))  # other subtypes mean nothing (RFC 7313 section 5)
+
+    def _new_decoder(self, negotiated: Negotiated) -> UpdateDecoder:
+        return UpdateDecoder(
+            self.interner,
+            ibgp=negotiated.ibgp,
+            as4=negotiated.as4,
+            families=negotiated.families - self._disabled,
+            add_path=negotiated.add_path_receive,
+        )
+
     def _disable(self, error: DisableFamily, actions: list[Action]) -> None:
         assert self.negotiated is not None
         self._disabled.add(error.family)
-        self._decoder = UpdateDecoder(
-            self.interner,
-            ibgp=self.negotiated.ibgp,
-            as4=self.negotiated.as4,
-            families=self.negotiated.families - self._disabled,
-        )
+        self._decoder = self._new_decoder(self.negotiated)
         actions.append(Disabled(error.family, escape(error.reason)))
 
     def _end(

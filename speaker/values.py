@@ -27,6 +27,10 @@ class Family(IntEnum):
     VPNV6 = 2 << 8 | 128  # RFC 4659
     EVPN = 25 << 8 | 70  # RFC 7432
     RTC = 1 << 8 | 132  # RFC 4684
+    IPV4_FLOWSPEC = 1 << 8 | 133  # RFC 8955
+    IPV6_FLOWSPEC = 2 << 8 | 133  # RFC 8956
+    VPNV4_FLOWSPEC = 1 << 8 | 134  # RFC 8955 section 8
+    VPNV6_FLOWSPEC = 2 << 8 | 134  # RFC 8956
 
     @property
     def afi(self) -> int:
@@ -40,14 +44,14 @@ class Family(IntEnum):
 
     @property
     def text(self) -> str:
-        """Return the name that configuration and API use, for example "vpnv4"."""
-        return self.name.lower()
+        """Return the name that configuration and API use, for example "vpnv4" or "ipv4-flowspec"."""
+        return self.name.lower().replace("_", "-")
 
     @classmethod
     def parse(cls, text: str) -> Family:
         """Return the family of that name."""
         try:
-            return cls[text.strip().upper()]
+            return cls[text.strip().upper().replace("-", "_")]
         except KeyError:
             names = ", ".join(family.text for family in cls)
             raise ValueTextError(f"{text!r} is not a family; there are {names}") from None
@@ -211,6 +215,8 @@ def key_text(family: Family, key: bytes) -> str:
             return f"0x{key[:-1].hex()}/{key[-1]}" if key[-1] else "default"
         case Family.EVPN:
             return _evpn_text(key)
+        case _:  # the octets of the flow specification, as sent behind their length
+            return f"0x{key.hex()}"
 
 
 def _evpn_text(key: bytes) -> str:

@@ -34,6 +34,9 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "protocol",
         (
             "speaker.session",
+            "speaker.terms",
+            "speaker.policy",
+            "speaker.update_group",
             "speaker.rib",
             "speaker.decision",
             "speaker.adj_rib_in",

@@ -52,6 +52,73 @@ class RouteRefreshCapability(Capability):
 
 
 @attrs.frozen
+class ExtendedNextHop(Capability):
+    """Routes of these families may have an IPv6 next hop although they are of IPv4 (RFC 8950 section 4)."""
+
+    code = 5
+    families: frozenset[int]
+
+    def value(self) -> bytes:
+        """Return AFI 2, SAFI 2, next hop AFI 2 of each family."""
+        return b"".join(struct.pack("!HHH", *_afi_safi(family), 2) for family in sorted(self.families))
+
+
+@attrs.frozen
+class ExtendedMessage(Capability):
+    """Messages may have up to 65535 octets, OPEN and KEEPALIVE excepted (RFC 8654 section 3)."""
+
+    code = 6
+
+
+@attrs.frozen
+class RoleCapability(Capability):
+    """What the sender is to us: 0 provider, 1 route server, 2 its client, 3 customer, 4 peer (RFC 9234 section 4.1)."""
+
+    code = 9
+    role: int
+
+    def value(self) -> bytes:
+        """Return the role, 1 octet."""
+        return bytes((self.role,))
+
+
+@attrs.frozen
+class AddPath(Capability):
+    """Several paths of one destination can be told (RFC 7911 section 4)."""
+
+    code = 69
+    RECEIVE: ClassVar = 1
+    SEND: ClassVar = 2
+    modes: Mapping[int, int]  # family: RECEIVE, SEND or both added
+
+    def value(self) -> bytes:
+        """Return AFI 2, SAFI 1, mode 1 of each family."""
+        return b"".join(struct.pack("!HBB", *_afi_safi(family), mode) for family, mode in self.modes.items())
+
+
+@attrs.frozen
+class EnhancedRouteRefresh(Capability):
+    """The begin and the end of a refresh are told (RFC 7313 section 3.1)."""
+
+    code = 70
+
+
+@attrs.frozen
+class LongLivedGracefulRestart(Capability):
+    """How long stale routes shall be kept when the restart time is over (RFC 9494 section 3.1)."""
+
+    code = 71
+    families: Mapping[int, tuple[bool, int]]  # family: was its forwarding state preserved, stale time in s (24 bits)
+
+    def value(self) -> bytes:
+        """Return AFI 2, SAFI 1, flags 1, stale time 3 of each family."""
+        return b"".join(
+            struct.pack("!HBB", *_afi_safi(family), 0x80 if preserved else 0) + time_s.to_bytes(3, "big")
+            for family, (preserved, time_s) in self.families.items()
+        )
+
+
+@attrs.frozen
 class GracefulRestart(Capability):
     """What happens to routes and to forwarding when the session restarts (RFC 4724 section 3, RFC 8538 section 2)."""
 
@@ -127,6 +194,30 @@ def _graceful_restart(value: bytes) -> Capability:
     return GracefulRestart(bool(head & 0x8000), head & 0x0FFF, families, bool(head & 0x4000))
 
 
+def _extended_next_hop(value: bytes) -> Capability:
+    return ExtendedNextHop(
+        frozenset(afi << 8 | safi for afi, safi, hop in struct.iter_unpack("!HHH", value) if hop == 2)
+    )
+
+
+def _role(value: bytes) -> Capability:
+    (role,) = struct.unpack("!B", value)
+    return RoleCapability(role)
+
+
+def _add_path(value: bytes) -> Capability:
+    modes = {afi << 8 | safi: mode for afi, safi, mode in struct.iter_unpack("!HBB", value) if 1 <= mode <= 3}
+    return AddPath(modes)
+
+
+def _long_lived(value: bytes) -> Capability:
+    families = {
+        afi << 8 | safi: (bool(flags & 0x80), int.from_bytes(time, "big"))
+        for afi, safi, flags, time in struct.iter_unpack("!HBB3s", value)
+    }
+    return LongLivedGracefulRestart(families)
+
+
 def _four_octet_as(value: bytes) -> Capability:
     (asn,) = struct.unpack("!I", value)
     return FourOctetAs(asn)
@@ -142,8 +233,14 @@ def _fqdn(value: bytes) -> Capability:
 _DECODERS: dict[int, Callable[[bytes], Capability]] = {
     1: _multiprotocol,
     2: lambda value: RouteRefreshCapability(),
+    5: _extended_next_hop,
+    6: lambda value: ExtendedMessage(),
+    9: _role,
     64: _graceful_restart,
     65: _four_octet_as,
+    69: _add_path,
+    70: lambda value: EnhancedRouteRefresh(),
+    71: _long_lived,
     73: _fqdn,
 }
 

@@ -14,6 +14,7 @@ from speaker.wire.capability import Capability, decode_capability
 MARKER = b"\xff" * 16
 HEADER_SIZE = 19
 MESSAGE_LIMIT = 4096  # RFC 4271 section 4.1
+EXTENDED_LIMIT = 65535  # RFC 8654 section 4
 
 OPEN, UPDATE, NOTIFICATION, KEEPALIVE_TYPE, ROUTE_REFRESH = 1, 2, 3, 4, 5
 
@@ -31,11 +32,11 @@ def message(kind: int, body: bytes) -> bytes:
 KEEPALIVE = message(KEEPALIVE_TYPE, b"")
 
 
-def split(buffer: bytes) -> tuple[list[tuple[int, bytes]], int]:
+def split(buffer: bytes, limit: int = MESSAGE_LIMIT) -> tuple[list[tuple[int, bytes]], int]:
     """Cut whole messages off a stream: (type, body) of each, and how many octets they took (hot: once per read).
 
     A broken header raises SessionReset (RFC 4271 section 6.1) when it is the first in the buffer; the messages before
-    it are returned first.
+    it are returned first.  `limit` is that of the session; an OPEN has 4096 octets at most (RFC 8654 section 4).
     """
     messages: list[tuple[int, bytes]] = []
     at, size = 0, len(buffer)
@@ -44,12 +45,12 @@ def split(buffer: bytes) -> tuple[list[tuple[int, bytes]], int]:
         kind = buffer[at + 18]
         if (
             buffer[at : at + 16] != MARKER
-            or not HEADER_SIZE <= length <= MESSAGE_LIMIT
+            or not HEADER_SIZE <= length <= (MESSAGE_LIMIT if kind == OPEN else limit)
             or length < _SHORTEST.get(kind, 65536)
         ):
             if messages:
                 break
-            raise _broken_header(buffer[at : at + HEADER_SIZE])
+            raise _broken_header(buffer[at : at + HEADER_SIZE], limit)
         if kind == KEEPALIVE_TYPE and length != HEADER_SIZE:
             if messages:
                 break
@@ -62,11 +63,11 @@ def split(buffer: bytes) -> tuple[list[tuple[int, bytes]], int]:
     return messages, at
 
 
-def _broken_header(header: bytes) -> SessionReset:
+def _broken_header(header: bytes, limit: int) -> SessionReset:
     length, kind = int.from_bytes(header[16:18], "big"), header[18]
     if header[:16] != MARKER:
         return SessionReset(1, 1, f"the marker is {header[:16].hex()}, not all ones")
-    if kind not in _SHORTEST and HEADER_SIZE <= length <= MESSAGE_LIMIT:
+    if kind not in _SHORTEST and HEADER_SIZE <= length <= limit:
         return SessionReset(1, 3, f"message type {kind} does not exist", bytes((kind,)))
     return _bad_length(length)
 

@@ -63,8 +63,17 @@ class Update:
 class UpdateDecoder:
     """Decodes the UPDATEs of one session."""
 
-    def __init__(self, interner: Interner, *, ibgp: bool, as4: bool, families: frozenset[Family]) -> None:
+    def __init__(
+        self,
+        interner: Interner,
+        *,
+        ibgp: bool,
+        as4: bool,
+        families: frozenset[Family],
+        add_path: frozenset[Family] = frozenset(),
+    ) -> None:
         self.families = families
+        self.add_path = add_path
         self._context = Context(ibgp, as4)
         self._blocks = interner.received(self._context)
 
