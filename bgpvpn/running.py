@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -36,17 +35,16 @@ from bgpvpn.intent import Change, Intent, Key, Removal, Stamp, Store, StoredLeas
 from bgpvpn.kernel_view import kernel
 from bgpvpn.metrics import metrics
 from bgpvpn.node import Node, NodeSettings
-from bgpvpn.objects import Bgpvpn, Kind, Object, Peer, title
+from bgpvpn.objects import Bgpvpn, Kind, Object, title
+from bgpvpn.peering import Peering
 from bgpvpn.reconcile import Reconciler
 from bgpvpn.statuses import ACTIVE
 from bgpvpn.views import Plain
 from speaker.adj_rib_in import Own
 from speaker.engine import Engine
-from speaker.peer import Peer as Neighbour
-from speaker.session import Settings
-from speaker.sockets import Endpoint, canonical
+from speaker.sockets import canonical
 from speaker.transport import Transport
-from speaker.values import Family, prefix_bytes
+from speaker.values import prefix_bytes
 from speaker.wire.attribute import Interner
 
 log = logging.getLogger(__name__)
@@ -95,25 +93,30 @@ class RunningNode:
         self.node = Node(settings, self.intent, leases, self.reconciler.status, self.desired, interner)
         identity = settings.identity
         addresses = [address for address in (identity.tunnel_v4, identity.tunnel_v6) if address is not None]
-        self.own = Own(identity.router_id, frozenset({settings.local_as}), frozenset(addresses))
-        self.engine = Engine(self.node.rib, self.node.interest, self.own, interner)
+        own = Own(identity.router_id, frozenset({settings.local_as}), frozenset(addresses))
+        self.engine = Engine(self.node.rib, self.node.interest, own, interner)
         self.transport = Transport(
             [(address, config.bgp.port) for address in config.bgp.listen], pump=self._pump, busy=self._busy
+        )
+        self._restarting = False
+        self.peering = Peering(
+            config.node,
+            self.intent,
+            self.engine,
+            self.transport,
+            restarting=lambda: self._restarting and not self.reconciler.synced,
         )
         self._loop = asyncio.get_running_loop()
         self._leases = leases.table.reader()
         self._leases.take()  # what is loaded is on disk
-        self._peers = self.intent.peers.reader()
         self._statuses = self.reconciler.status.reader()
         self._watchers: dict[Callable[[Plain], None], None] = {}
         self._told_states: dict[str, str] = {}  # peer address -> state of its session
-        self._restarting = False
         self._node_work = True  # the last step found something to do
         self._worked_at = self.started_at
         self._timer: asyncio.TimerHandle | None = None
         self._storing_failed_at: float | None = None
         self._withheld = False  # a new lease is not on disk
-        self._impossible: dict[str, str] = {}  # peer address -> why there cannot be such a peer
         self._dataplane_trouble = ""
         self._paused_until = 0.0
         self._interrupted = False  # an error of our own may have left something undone
@@ -192,7 +195,7 @@ class RunningNode:
         now = self._loop.time()
         if now >= self._paused_until:
             with self._surviving(now):
-                self._sync_peers()
+                self.peering.sync()
                 self.engine.tick(now)
                 done = self._step(now)
                 self._gate(now, done)
@@ -306,73 +309,6 @@ class RunningNode:
             self.reconciler.disturbed(scopes, self._loop.time())
             self.transport.pump_soon()
 
-    def _sync_peers(self) -> None:
-        """Make the speaker's peers those of the intent."""
-        dirty = self._peers.take()
-        if not dirty:
-            return
-        peers = self.intent.peers
-        for id_, seen in dirty.items():
-            wish = peers.get(id_)
-            if seen is not None and (wish is None or wish.address != seen.address):
-                self._remove_peer(canonical(seen.address))
-        for wish in filter(None, map(peers.get, dirty)):
-            address = canonical(wish.address)
-            self._impossible.pop(address, None)
-            try:
-                self._set_peer(address, wish)
-            except (OSError, ValueError) as error:
-                reason = str(error.strerror if isinstance(error, OSError) else error)
-                self._impossible[address] = reason
-                log.error("peer=%s session=impossible reason=%r", wish.address, reason)
-        self.own.asns = frozenset(
-            {self.config.node.local_as, *(each.local_as for each in peers.rows.values() if each.local_as)}
-        )
-
-    def _set_peer(self, address: str, wish: Peer) -> None:
-        """Add a peer or change it; OSError or ValueError if it cannot be so."""
-        settings, endpoint = self._settings(wish), _endpoint(wish)
-        if address in self.transport.peers:
-            if not wish.admin_state_up:
-                self.transport.disable_peer(address, "administratively down")
-            self.transport.change_peer(endpoint, settings)
-            if wish.admin_state_up:
-                self.transport.enable_peer(address)
-            return
-        restarting = self._restarting and not self.reconciler.synced
-        peer = Neighbour(
-            wish.name or wish.address,
-            settings,
-            self.engine.add(address),
-            self.engine.interner,
-            random.random,
-            restarting=restarting,
-            forwarding=frozenset(settings.families) if restarting else frozenset(),
-        )
-        try:
-            self.transport.add_peer(peer, endpoint, enabled=wish.admin_state_up)
-        except BaseException:
-            self.engine.remove(address)
-            raise
-
-    def _remove_peer(self, address: str) -> None:
-        self._impossible.pop(address, None)
-        if address in self.transport.peers:
-            self.transport.remove_peer(address)
-            self.engine.remove(address)
-
-    def _settings(self, wish: Peer) -> Settings:
-        return Settings(
-            local_as=wish.local_as or self.config.node.local_as,
-            remote_as=wish.remote_as,
-            router_id=ipaddress.ip_address(self.config.node.router_id).packed,
-            families=tuple(Family.parse(text) for text in wish.families),
-            hold_time_s=wish.hold_time_s,
-            restart_time_s=wish.restart_time_s,
-            passive=wish.passive,
-            host_name=self.config.node.host,
-        )
-
     # What changed, for watchers and the log
 
     def subscribe(self, watcher: Callable[[Plain], None]) -> Callable[[], None]:
@@ -419,7 +355,7 @@ class RunningNode:
         now = self._loop.time()
         if len(changes) <= CHANGES_AT_ONCE and now >= self._paused_until and not self._ended:
             with self._surviving(now):  # so that the answer tells what came of it
-                self._sync_peers()
+                self.peering.sync()
                 self._step(now)
         self.transport.pump_soon()
         return changes
@@ -428,12 +364,7 @@ class RunningNode:
         """Return {"state", "reason", "observed_revision"} of an object."""
         revision = self.intent.stamps[kind, id_].revision
         if kind == "peer":
-            wish = self.intent.peers[id_]
-            address = canonical(wish.address)
-            if address in self._impossible:
-                state, reason = "ERROR", self._impossible[address]
-            else:
-                state, reason = sessions.verdict(wish, self.transport.peers.get(address))
+            state, reason = self.peering.verdict(self.intent.peers[id_])
         else:
             state, reason = statuses.verdict(self.node, kind, id_)
         # A change that was just made is looked at in the next turn of the loop.
@@ -556,14 +487,3 @@ def drained(dataplane: Dataplane) -> list[str]:
             break
     left = [f"{row_text(row)}: {trial.refusal.reason}" for row, trial in reconciler.refused.trials.items()]
     return left + ([reconciler.unknown_reason] if reconciler.unknown_since is not None else [])
-
-
-def _endpoint(wish: Peer) -> Endpoint:
-    return Endpoint(
-        address=wish.address,
-        port=wish.port,
-        source=wish.local_address,
-        password=None if wish.password is None else wish.password.encode(),
-        ttl=wish.multihop_ttl,
-        ttl_security_hops=wish.ttl_security_hops,
-    )

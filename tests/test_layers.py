@@ -97,6 +97,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.api.*",
             "bgpvpn.config",
             "bgpvpn.log",
+            "bgpvpn.peering",
             "bgpvpn.systemd",
             "bgpvpn.running",
             "bgpvpn.daemon",
