@@ -58,6 +58,9 @@ class Ledger:
     def refresh(self, family: Family, now: float) -> None:
         self.lines.append(f"routes refresh {family.text}")
 
+    def refreshing(self, family: Family, begins: bool, now: float) -> None:
+        self.lines.append(f"routes refreshing {family.text} {'begins' if begins else 'ends'}")
+
     def disable(self, family: Family, now: float) -> None:
         self.lines.append(f"routes disable {family.text}")
 

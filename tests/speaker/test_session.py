@@ -79,7 +79,9 @@ def down(actions: list[Action]) -> Down:
 def test_a_session_comes_up_by_OPEN_and_KEEPALIVE_of_both_ends() -> None:
     session = Session(OURS, Interner())
     assert session.state == "connect"
-    assert told(session.connected(0.0)) == ["OPEN as=64512 hold=90 id=192.0.2.1 families=vpnv4,evpn refresh as4=64512"]
+    assert told(session.connected(0.0)) == [
+        "OPEN as=64512 hold=90 id=192.0.2.1 families=vpnv4,evpn refresh enhanced long as4=64512 hop6=vpnv4"
+    ]
     assert session.state == "open-sent"
     assert told(session.received(write(OPEN), 0.1)) == ["opened", "KEEPALIVE"]
     assert session.state == "open-confirm"
@@ -90,32 +92,41 @@ def test_a_session_comes_up_by_OPEN_and_KEEPALIVE_of_both_ends() -> None:
 
 def test_our_OPEN_says_what_is_configured() -> None:
     forwarding = frozenset({Family.VPNV4})
-    for settings, restarting, expected in [
+    always = "refresh enhanced long"
+    for changes, restarting, expected in [
+        ({"local_as": 4200000000}, False, "as=23456 hold=90 families=vpnv4,evpn as4=4200000000 hop6=vpnv4"),
         (
-            attrs.evolve(OURS, local_as=4200000000),
+            {"host_name": "node1", "hold_time_s": 0},
             False,
-            "OPEN as=23456 hold=90 id=192.0.2.1 families=vpnv4,evpn refresh as4=4200000000",
+            "as=64512 hold=0 families=vpnv4,evpn as4=64512 hop6=vpnv4 name=node1",
+        ),
+        ({"families": (Family.EVPN,)}, False, "as=64512 hold=90 families=evpn as4=64512"),
+        (
+            {"restart_time_s": 9},
+            False,
+            "as=64512 hold=90 families=vpnv4,evpn as4=64512 hop6=vpnv4 restart=9N:vpnv4+,evpn",
         ),
         (
-            attrs.evolve(OURS, host_name="node1", hold_time_s=0),
-            False,
-            "OPEN as=64512 hold=0 id=192.0.2.1 families=vpnv4,evpn refresh as4=64512 name=node1",
-        ),
-        (
-            GRACEFUL,
-            False,
-            "OPEN as=64512 hold=90 id=192.0.2.1 families=vpnv4,evpn refresh as4=64512 restart=120:vpnv4+,evpn",
-        ),
-        (
-            GRACEFUL,
+            {"restart_time_s": 9},
             True,
-            "OPEN as=64512 hold=90 id=192.0.2.1 families=vpnv4,evpn refresh as4=64512 restart=120!:vpnv4+,evpn",
+            "as=64512 hold=90 families=vpnv4,evpn as4=64512 hop6=vpnv4 restart=9!N:vpnv4+,evpn",
         ),
+        (
+            {"restart_time_s": 9, "long_lived_s": 70000, "families": (Family.VPNV4,)},
+            False,
+            "as=64512 hold=90 families=vpnv4 as4=64512 hop6=vpnv4 restart=9N:vpnv4+ stale=vpnv4+:70000",
+        ),
+        (
+            {"add_path_receive": frozenset(OURS.families), "add_path_send": frozenset({Family.EVPN})},
+            False,
+            "as=64512 hold=90 families=vpnv4,evpn as4=64512 hop6=vpnv4 paths=vpnv4:1,evpn:3",
+        ),
+        ({"role": "customer", "families": (Family.EVPN,)}, False, "as=64512 hold=90 families=evpn as4=64512 role=3"),
     ]:
-        session = Session(settings, Interner(), restarting=restarting, forwarding=forwarding)
+        session = Session(attrs.evolve(OURS, **changes), Interner(), restarting=restarting, forwarding=forwarding)  # type: ignore[arg-type]
         (opened,) = told(session.connected(0.0))
         # The order of capabilities says nothing.
-        assert sorted(opened.split()) == sorted(expected.split())
+        assert sorted(opened.split()) == sorted(f"OPEN id=192.0.2.1 {always} {expected}".split())
 
 
 def test_both_ends_agree_on_the_lesser() -> None:
@@ -189,7 +200,7 @@ def test_a_broken_header_is_answered_in_every_state() -> None:
     for octets, expected in [
         (b"\xfe" + message(4)[1:], "NOTIFICATION 1/1"),
         (message(4)[:16] + b"\x00\x12\x04", "NOTIFICATION 1/2 0012"),
-        (message(4)[:16] + b"\x10\x01\x02", "NOTIFICATION 1/2 1001"),
+        (message(4)[:16] + b"\x10\x01\x01", "NOTIFICATION 1/2 1001"),
         (message(4, b"\0"), "NOTIFICATION 1/2 0014"),
         (message(77), "NOTIFICATION 1/3 4d"),
     ]:

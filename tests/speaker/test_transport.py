@@ -66,6 +66,9 @@ class Ledger:
     def refresh(self, family: Family, now: float) -> None:
         self._note("refresh")
 
+    def refreshing(self, family: Family, begins: bool, now: float) -> None:
+        self._note("refreshing")
+
     def disable(self, family: Family, now: float) -> None:
         self._note("disable")
 

@@ -9,11 +9,17 @@ from hypothesis import strategies as st
 from speaker.errors import SessionReset
 from speaker.values import Family
 from speaker.wire.capability import (
+    AddPath,
     Capability,
+    EnhancedRouteRefresh,
+    ExtendedMessage,
+    ExtendedNextHop,
     FourOctetAs,
     Fqdn,
     GracefulRestart,
+    LongLivedGracefulRestart,
     Multiprotocol,
+    RoleCapability,
     RouteRefreshCapability,
     Unknown,
     decode_capability,
@@ -27,7 +33,15 @@ CAPABILITIES: list[tuple[Capability, str]] = [
     (GracefulRestart(True, 120, {Family.VPNV4: True, Family.EVPN: False}), "400a 8078 0001 80 80 0019 46 00"),
     (GracefulRestart(False, 4095, {}, notification=True), "4002 4fff"),
     (FourOctetAs(4200000000), "4104 fa56ea00"),
-    (Unknown(70, b""), "4600"),  # RFC 7313
+    (EnhancedRouteRefresh(), "4600"),
+    (ExtendedMessage(), "0600"),
+    (ExtendedNextHop(frozenset({Family.IPV4, Family.VPNV4})), "050c 0001 0001 0002 0001 0080 0002"),
+    (RoleCapability(3), "0901 03"),
+    (AddPath({Family.VPNV4: 3, Family.EVPN: 1}), "4508 0001 80 03 0019 46 01"),
+    (
+        LongLivedGracefulRestart({Family.EVPN: (True, 70000), Family.RTC: (False, 0)}),
+        "470e 001946 80 011170 000184 00 000000",
+    ),
     (Fqdn("pe1", "example"), "490c 03 706531 07 6578616d706c65"),
     (Unknown(199, b"\x01\x02"), "c702 0102"),
 ]
