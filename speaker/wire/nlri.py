@@ -146,19 +146,62 @@ _ANNOUNCED: dict[Family, tuple[_Decoder, int]] = {
 _WITHDRAWN = _ANNOUNCED | {Family.VPNV4: (_withdrawn_vpn, 32), Family.VPNV6: (_withdrawn_vpn, 128)}
 
 
-def decode(family: Family, octets: bytes, errors: list[BgpError], unusable: list[bytes]) -> Routes:
+def decode(
+    family: Family, octets: bytes, errors: list[BgpError], unusable: list[bytes], *, add_path: bool = False
+) -> Routes:
     """Read announced NLRI; Framing if they cannot be told apart.
 
     The keys of those that are not to be used, as far as they can be told, are added to `unusable`.
+    With `add_path` each has a path identifier in front, which stays in front of its key (RFC 7911 section 3).
     """
     decoder, longest = _ANNOUNCED[family]
+    if add_path:
+        return _identified(family, octets, decoder, longest, errors, unusable)
     return decoder(octets, longest, errors, unusable)
 
 
-def decode_withdrawn(family: Family, octets: bytes, errors: list[BgpError]) -> list[bytes]:
+def decode_withdrawn(family: Family, octets: bytes, errors: list[BgpError], *, add_path: bool = False) -> list[bytes]:
     """Read the keys of withdrawn NLRI; Framing if they cannot be told apart."""
     decoder, longest = _WITHDRAWN[family]
+    if add_path:
+        return [key for key, _ in _identified(family, octets, decoder, longest, errors, [])]
     return [key for key, _ in decoder(octets, longest, errors, [])]
+
+
+def _identified(
+    family: Family,
+    octets: bytes,
+    decoder: _Decoder,
+    longest: int,
+    errors: list[BgpError],
+    unusable: list[bytes],
+) -> Routes:
+    """Read NLRI that have path identifiers, one by one."""
+    routes: Routes = []
+    at, end = 0, len(octets)
+    while at < end:
+        start = at + 4
+        after = _end(family, octets, start)
+        if after > end:
+            raise Framing(f"NLRI with a path identifier cut off at {octets[at : at + 32].hex()}")
+        identifier = octets[at:start]
+        refused: list[bytes] = []
+        for key, extra in decoder(octets[start:after], longest, errors, refused):
+            routes.append((identifier + key, extra))
+        for key in refused:
+            unusable.append(identifier + key)
+        at = after
+    return routes
+
+
+def _end(family: Family, octets: bytes, at: int) -> int:
+    """Return where the NLRI at `at` ends by what it says itself; beyond the octets if it does not say."""
+    size = len(octets)
+    if at >= size:
+        return size + 1
+    if family is Family.EVPN:
+        return at + 2 + octets[at + 1] if at + 1 < size else size + 1
+    return at + 1 + (octets[at] + 7 >> 3)
 
 
 def _encode_plain(key: bytes, extra: bytes) -> bytes:
@@ -179,7 +222,12 @@ _ENCODERS: dict[Family, Callable[[bytes, bytes], bytes]] = {
 }
 
 
-def encode(family: Family, routes: Iterable[tuple[bytes, bytes]]) -> Iterable[bytes]:
-    """Write each NLRI; an empty extra part is a withdrawn one's."""
+def encode(family: Family, routes: Iterable[tuple[bytes, bytes]], *, add_path: bool = False) -> Iterable[bytes]:
+    """Write each NLRI; an empty extra part is a withdrawn one's.
+
+    With `add_path` the first 4 octets of each key are its path identifier.
+    """
     encoder = _ENCODERS[family]
+    if add_path:
+        return (key[:4] + encoder(key[4:], extra) for key, extra in routes)
     return (encoder(key, extra) for key, extra in routes)

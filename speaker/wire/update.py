@@ -61,7 +61,10 @@ class Update:
 
 
 class UpdateDecoder:
-    """Decodes the UPDATEs of one session."""
+    """Decodes the UPDATEs of one session.
+
+    In the families `add_path` each NLRI has a path identifier in front, and so has its key: 4 octets (RFC 7911).
+    """
 
     def __init__(
         self,
@@ -133,7 +136,7 @@ class UpdateDecoder:
 
     def _withdraw(self, update: Update, family: Family, octets: bytes) -> None:
         try:
-            keys = nlri.decode_withdrawn(family, octets, update.errors)
+            keys = nlri.decode_withdrawn(family, octets, update.errors, add_path=family in self.add_path)
         except Framing as error:
             raise _unreadable(family, error) from None
         if keys and family in self.families:
@@ -173,7 +176,7 @@ class UpdateDecoder:
         """Read announced routes and put them, with their attributes, where they belong (hot)."""
         unusable: list[bytes] = []
         try:
-            routes = nlri.decode(family, octets, update.errors, unusable)
+            routes = nlri.decode(family, octets, update.errors, unusable, add_path=family in self.add_path)
         except Framing as error:
             raise _unreadable(family, error) from None
         if family not in self.families:
@@ -298,14 +301,16 @@ def encode_updates(
     *,
     as4: bool,
     limit: int = MESSAGE_LIMIT,
+    add_path: bool = False,
 ) -> Iterator[bytes]:
     """Yield whole messages that announce (key, extra) with these attributes, each filled up to `limit` octets.
 
+    With `add_path` each key has its path identifier, 4 octets, in front (RFC 7911).
     ValueError if not even one route fits beside the attributes.
     """
     classic = family is Family.IPV4 and len(attributes.next_hop) == 4
     others = block(attributes, as4=as4, next_hop=classic)
-    encoded = nlri.encode(family, routes)
+    encoded = nlri.encode(family, routes, add_path=add_path)
     if classic:
         head = b"\0\0" + len(others).to_bytes(2, "big") + others
         for run in _packed(encoded, limit - HEADER_SIZE - len(head)):
@@ -325,14 +330,19 @@ def _whole(body: bytes, limit: int) -> bytes:
     return message(UPDATE, body)
 
 
-def encode_withdrawals(family: Family, keys: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield whole messages that withdraw these keys, each filled up."""
-    encoded = nlri.encode(family, ((key, b"") for key in keys))
+def encode_withdrawals(
+    family: Family, keys: Iterable[bytes], *, limit: int = MESSAGE_LIMIT, add_path: bool = False
+) -> Iterator[bytes]:
+    """Yield whole messages that withdraw these keys, each filled up to `limit` octets.
+
+    With `add_path` each key has its path identifier, 4 octets, in front (RFC 7911).
+    """
+    encoded = nlri.encode(family, ((key, b"") for key in keys), add_path=add_path)
     if family is Family.IPV4:
-        for run in _packed(encoded, MESSAGE_LIMIT - HEADER_SIZE - 4):
+        for run in _packed(encoded, limit - HEADER_SIZE - 4):
             yield message(UPDATE, len(run).to_bytes(2, "big") + run + b"\0\0")
         return
     head = _afi_safi(family)
-    for run in _packed(encoded, MESSAGE_LIMIT - HEADER_SIZE - 8 - len(head)):
+    for run in _packed(encoded, limit - HEADER_SIZE - 8 - len(head)):
         unreach = bytes((OPTIONAL | EXTENDED, MP_UNREACH)) + (len(head) + len(run)).to_bytes(2, "big") + head + run
         yield message(UPDATE, b"\0\0" + len(unreach).to_bytes(2, "big") + unreach)

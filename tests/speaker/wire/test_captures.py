@@ -35,12 +35,28 @@ def decoded(capture: Json) -> Update:
     ((kind, body),), used = split(bytes.fromhex(capture["hex"]))
     assert (kind, used) == (UPDATE, len(capture["hex"]) // 2)
     ibgp = "local_pref" in capture["expect"]["attributes"]
-    reader = UpdateDecoder(Interner(), ibgp=ibgp, as4=capture["negotiated"]["as4"], families=frozenset(Family))
-    return reader.decode(body)
+    return reader(capture, ibgp=ibgp, as4=capture["negotiated"]["as4"]).decode(body)
+
+
+def reader(capture: Json, *, ibgp: bool, as4: bool) -> UpdateDecoder:
+    return UpdateDecoder(
+        Interner(), ibgp=ibgp, as4=as4, families=frozenset(Family), add_path=families_with_path_identifiers(capture)
+    )
+
+
+def families_with_path_identifiers(capture: Json) -> frozenset[Family]:
+    pairs = {tuple(pair) for pair in capture["negotiated"]["addpath"]}
+    return frozenset(family for family in Family if (family.afi, family.safi) in pairs)
 
 
 def key_of(family: str, nlri: Json) -> bytes | None:
     """The key of an NLRI as the captures have it; None for an EVPN type that is not carried."""
+    identifier = int(nlri["path_id"]).to_bytes(4, "big") if "path_id" in nlri else b""
+    key = key_without_identifier(family, nlri)
+    return None if key is None else identifier + key
+
+
+def key_without_identifier(family: str, nlri: Json) -> bytes | None:
     if family == "evpn":
         if nlri["route_type"] not in (1, 2):
             return None
@@ -135,7 +151,7 @@ def expected_words(capture: Json) -> Json:
 
 
 def carried(capture: Json) -> bool:
-    return bool(capture["families"]) and set(capture["families"]) <= CARRIED and not capture["negotiated"]["addpath"]
+    return bool(capture["families"]) and set(capture["families"]) <= CARRIED
 
 
 def nobodys(capture: Json) -> bool:
@@ -158,7 +174,7 @@ USABLE = [capture for capture in OURS if not nobodys(capture)]
 
 def test_the_captures_are_of_many_routers_and_mostly_of_families_that_we_carry() -> None:
     assert len({capture["implementation"] for capture in CAPTURES}) == 6
-    assert (len(CAPTURES), len(OURS), len(USABLE)) == (160, 115, 104)
+    assert (len(CAPTURES), len(OURS), len(USABLE)) == (160, 119, 107)
     assert {name for capture in USABLE for name in capture["families"]} == {"ipv4", "ipv6", "vpnv4", "vpnv6", "evpn"}
 
 
@@ -189,11 +205,13 @@ def test_communities_of_captured_routes_are_told_in_the_same_words() -> None:
 def test_a_captured_message_survives_being_sent_on(capture: Json) -> None:
     update = decoded(capture)
     ibgp = "local_pref" in capture["expect"]["attributes"]
-    again = UpdateDecoder(Interner(), ibgp=ibgp, as4=True, families=frozenset(Family))
+    again = reader(capture, ibgp=ibgp, as4=True)
+    with_identifiers = families_with_path_identifiers(capture)
     for family, routes in update.announced:
         attributes = next(iter(routes.values())).attributes
+        add_path = family in with_identifiers
         told_again = [(key, path.extra) for key, path in routes.items()]
-        messages = b"".join(encode_updates(family, attributes, told_again, as4=True))
+        messages = b"".join(encode_updates(family, attributes, told_again, as4=True, add_path=add_path))
         ((_, body),) = split(messages)[0]
         ((its_family, found),) = again.decode(body).announced
         assert its_family is family
@@ -203,7 +221,7 @@ def test_a_captured_message_survives_being_sent_on(capture: Json) -> None:
             said["unknown"] = [(code, value) for _, code, value in said["unknown"]]  # type: ignore[attr-defined]
         assert ours == theirs
     for family, keys in update.withdrawn:
-        ((_, body),) = split(b"".join(encode_withdrawals(family, keys)))[0]
+        ((_, body),) = split(b"".join(encode_withdrawals(family, keys, add_path=family in with_identifiers)))[0]
         assert again.decode(body).withdrawn == [(family, keys)]
 
 
@@ -228,7 +246,7 @@ def test_families_that_are_not_carried_are_passed_over_and_say_so() -> None:
     seen = 0
     for capture in CAPTURES:
         families = set(capture["families"])
-        if families and not families & CARRIED and not capture["negotiated"]["addpath"]:
+        if families and not families & CARRIED:
             seen += 1
             update = decoded(capture)
             assert (update.announced, update.withdrawn, update.end_of_rib) == ([], [], None), capture["id"]

@@ -318,3 +318,20 @@ def test_only_an_UPDATE_with_nothing_else_is_an_end_of_rib() -> None:
         (body(WHOLE), None),
     ]:
         assert decoded(octets).end_of_rib is expected, octets.hex()
+
+
+def test_a_path_identifier_without_a_whole_route_behind_it_ends_what_its_family_allows() -> None:
+    good = "00000007" + ROUTE
+    reader = UpdateDecoder(Interner(), ibgp=True, as4=True, families=CARRIED, add_path=CARRIED)
+    for announced, withdrawn in [(good, ""), ("", good)]:
+        update = reader.decode(body(WHOLE, announced, withdrawn))
+        routes = update.announced[0][1] if announced else update.withdrawn[0][1]
+        assert list(routes) == [b"\0\0\0\7" + KEY]
+        for bad in ("00", "00000001", "00000001180a01", "0000000121"):
+            with pytest.raises(SessionReset) as caught:
+                reader.decode(body(WHOLE, announced and announced + bad, withdrawn and withdrawn + bad))
+            assert (caught.value.code, caught.value.subcode) == (3, 10)
+    for nlri in ("00", "00000001", "00000001 03", "00000001 0311", "00000001 0311 0000fc"):
+        octets = bytes.fromhex(f"0019 46 04 c0000201 00 {nlri}")
+        with pytest.raises(DisableFamily):
+            reader.decode(body(f"800e{len(octets):02x}{octets.hex()}" + MP))

@@ -17,16 +17,22 @@ from tests.speaker.wire.strategies import ROUTES, Route, attributes, meaning
 ALL = frozenset(Family)
 
 
-def decoder(*, ibgp: bool = True, as4: bool = True, families: frozenset[Family] = ALL) -> UpdateDecoder:
-    return UpdateDecoder(Interner(), ibgp=ibgp, as4=as4, families=families)
+def decoder(
+    *,
+    ibgp: bool = True,
+    as4: bool = True,
+    families: frozenset[Family] = ALL,
+    add_path: frozenset[Family] = frozenset(),
+) -> UpdateDecoder:
+    return UpdateDecoder(Interner(), ibgp=ibgp, as4=as4, families=families, add_path=add_path)
 
 
-def bodies(messages: list[bytes]) -> list[bytes]:
+def bodies(messages: list[bytes], limit: int = MESSAGE_LIMIT) -> list[bytes]:
     """The bodies of UPDATE messages, each no longer than may be."""
-    cut, used = split(b"".join(messages))
+    cut, used = split(b"".join(messages), limit)
     assert used == sum(map(len, messages))
     assert all(kind == UPDATE for kind, _ in cut)
-    assert all(len(each) <= MESSAGE_LIMIT for each in messages)
+    assert all(len(each) <= limit for each in messages)
     return [body for _, body in cut]
 
 
@@ -71,6 +77,21 @@ def test_withdrawn_routes_come_back_as_their_keys(family: Family, data: st.DataO
     assert (update.errors, update.announced, update.end_of_rib) == ([], [], None)
 
 
+@pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
+@given(data=st.data())
+def test_several_paths_of_one_route_come_back_by_their_path_identifiers(family: Family, data: st.DataObject) -> None:
+    routes: list[Route] = data.draw(st.lists(ROUTES[family], min_size=1, max_size=4, unique_by=lambda route: route[0]))
+    identifiers = data.draw(st.lists(st.binary(min_size=4, max_size=4), min_size=1, max_size=3, unique=True))
+    told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), local_pref=100)
+    paths = [(identifier + key, extra) for key, extra in routes for identifier in identifiers]
+    reader = decoder(add_path=frozenset({family}))
+    (body,) = bodies(list(encode_updates(family, told, paths, as4=True, add_path=True)))
+    assert heard([reader.decode(body)])[0] == {(family, key): extra for key, extra in paths}
+    (body,) = bodies(list(encode_withdrawals(family, [key for key, _ in paths], add_path=True)))
+    update = reader.decode(body)
+    assert (update.withdrawn, update.errors) == ([(family, [key for key, _ in paths])], [])
+
+
 def many(family: Family, count: int) -> list[Route]:
     """Routes of one family, all different."""
     rd = bytes.fromhex("0000fc0000000001")
@@ -95,17 +116,23 @@ def many(family: Family, count: int) -> list[Route]:
 
 
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
-def test_messages_are_filled_to_the_limit_and_lose_no_route(family: Family) -> None:
+@pytest.mark.parametrize("limit", [MESSAGE_LIMIT, 65535])
+@pytest.mark.parametrize("add_path", [False, True])
+def test_messages_are_filled_to_the_limit_and_lose_no_route(family: Family, limit: int, add_path: bool) -> None:
     told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), local_pref=100, ext_communities=(b"\0\2" + bytes(6),) * 99)
-    routes = many(family, 3000)
-    announcing = list(encode_updates(family, told, routes, as4=True))
-    withdrawing = list(encode_withdrawals(family, [key for key, _ in routes]))
+    routes = many(family, 3000 if limit == MESSAGE_LIMIT else 20000)
+    if add_path:
+        routes = [(number.to_bytes(4, "big") + key, extra) for number, (key, extra) in enumerate(routes)]
+    announcing = list(encode_updates(family, told, routes, as4=True, limit=limit, add_path=add_path))
+    withdrawing = list(encode_withdrawals(family, [key for key, _ in routes], limit=limit, add_path=add_path))
     longest = 60
     for messages in (announcing, withdrawing):
-        assert all(MESSAGE_LIMIT - longest < len(each) <= MESSAGE_LIMIT for each in messages[:-1])
-    found, _ = heard([decoder().decode(body) for body in bodies(announcing)])
+        assert len(messages) > 1
+        assert all(limit - longest < len(each) <= limit for each in messages[:-1])
+    reader = decoder(add_path=ALL if add_path else frozenset())
+    found, _ = heard([reader.decode(body) for body in bodies(announcing, limit)])
     assert found == {(family, key): extra for key, extra in routes}
-    updates = [decoder().decode(body) for body in bodies(withdrawing)]
+    updates = [reader.decode(body) for body in bodies(withdrawing, limit)]
     assert [key for update in updates for _, keys in update.withdrawn for key in keys] == [key for key, _ in routes]
 
 
