@@ -132,6 +132,7 @@ class Labelled:
 
     pe: bytes
     label: int
+    weight: int = 1  # its share of the traffic beside the others of its tier, 1 to 255
 
 
 @attrs.frozen
@@ -156,7 +157,7 @@ NextHop = Labelled | InVrf | OnBridge
 class Via:
     """Where packets of a route go: tiers of equal next hops, best first; interned by whoever makes it.
 
-    The dataplane uses the first tier with a usable member, and of it the usable members, in equal shares.
+    The dataplane uses the first tier with a usable member, and of it the usable members, each by its weight.
     """
 
     tiers: tuple[tuple[NextHop, ...], ...]

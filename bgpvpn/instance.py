@@ -47,6 +47,11 @@ class Originated:
     needs: tuple[ObjectKey, ...]
 
 
+def weighed(hop: NextHop, weight: int) -> NextHop:
+    """Return a next hop with this weight; those on this node have none."""
+    return attrs.evolve(hop, weight=weight) if isinstance(hop, Labelled) and hop.weight != weight else hop
+
+
 Touch = Callable[[Family, bytes, Path | None], None]
 OriginatedTable = Table[tuple[Family, bytes], Originated]
 
@@ -68,12 +73,15 @@ class Vias:
         return pes
 
     def of(self, tiers: Iterable[Iterable[NextHop]]) -> Via | None:
-        """Return the Via for tiers of next hops; one next hop counts only where it stands first."""
+        """Return the Via for tiers of next hops; of one, with whatever weights, only where it stands first counts."""
         seen: set[NextHop] = set()
         kept: list[tuple[NextHop, ...]] = []
         for tier in tiers:
-            hops = tuple(dict.fromkeys(hop for hop in tier if hop not in seen))
-            seen.update(hops)
+            places: dict[NextHop, NextHop] = {}
+            for hop in tier:
+                places.setdefault(weighed(hop, 1), hop)
+            hops = tuple(hop for place, hop in places.items() if place not in seen)
+            seen.update(places)
             if hops:
                 kept.append(hops)
         return self._interned(tuple(kept)) if kept else None

@@ -19,15 +19,15 @@ from itertools import islice
 import attrs
 
 from bgpvpn.desired import Afi, Desired, InVrf, Labelled, LabelRoute, NextHop, ObjectKey, OnBridge, Via
-from bgpvpn.instance import Instance, NodeIdentity, Originated, Vias, targets
+from bgpvpn.instance import Instance, NodeIdentity, Originated, Vias, targets, weighed
 from bgpvpn.intent import Bgpvpn
 from bgpvpn.segment import Endpoint
-from speaker.decision import tiers
+from speaker.decision import Candidate, tiers
 from speaker.path import Attributes, Path
 from speaker.rib import Interest, Rib
 from speaker.values import Family, RouteDistinguisher
 from speaker.wire.attribute import Interner, make
-from speaker.wire.community import ENCAPSULATION_GRE, encapsulation, encapsulation_types
+from speaker.wire.community import ENCAPSULATION_GRE, encapsulation, encapsulation_types, link_bandwidth
 
 USABLE_ENCAPSULATIONS = frozenset({2, 10, 11})
 """GRE, MPLS and MPLS-in-GRE (RFC 9012 section 3): all mean MPLS over the tunnel that the nodes have; absent counts."""
@@ -206,7 +206,8 @@ class Ipvpn(Instance):
                     break
                 hops.append(list(static.tiers[0]))
             else:
-                hops.append([self._hop(candidate.path) for candidate in tier])
+                shares = weights(tier)
+                hops.append([weighed(self._hop(each.path), share) for each, share in zip(tier, shares, strict=True)])
         return self.vias.of(hops), present
 
     def _hop(self, path: Path) -> NextHop:
@@ -232,6 +233,19 @@ class Ipvpn(Instance):
         if not refusal:
             self.vias.meaning[path] = self.vias.to([Labelled(attributes.next_hop, label)])
         return refusal
+
+
+def weights(tier: Sequence[Candidate]) -> list[int]:
+    """Return how equal paths share the traffic: by their link bandwidth where all tell one, else equally.
+
+    The largest gets 255, the most that the kernel takes beside others (draft-ietf-idr-link-bandwidth section 3).
+    """
+    told = [link_bandwidth(candidate.path.attributes.ext_communities) for candidate in tier]
+    bandwidths = [each for each in told if each]
+    if len(bandwidths) < len(tier) or len(set(bandwidths)) == 1:
+        return [1] * len(tier)
+    largest = max(bandwidths)
+    return [max(1, round(each / largest * 255)) for each in bandwidths]
 
 
 def _several(held: Keys | None) -> tuple[bytes, ...]:

@@ -1,7 +1,7 @@
 """Which nexthop object a route points at, so that a change of many routes is a change of one object.
 
     Via --first tier with a usable next hop--> content: leaves        leaf   one way out: (device, label, gateway)
-     |                                          |                     group  what routes point at: one or more leaves
+     |                                          |                     group  what routes point at: leaves, weighed
      +--------------- home: a group with that content <--- routes
 
 Each Via has a group of its own, its home, also when two Vias lead to the same place for the time being: they part when
@@ -25,9 +25,6 @@ from collections.abc import Callable, Mapping
 from bgpvpn.dataplane.rows import NEXTHOP_BASE, Afi, Group, Leaf
 from bgpvpn.desired import Via
 
-Content = tuple[int, ...]
-"""Ids of leaves, sorted."""
-
 Wish = tuple[Via | None, Afi]
 """What a route of a family wants; None: to be gone."""
 
@@ -37,15 +34,15 @@ IDS = range(NEXTHOP_BASE + 1, NEXTHOP_BASE + (1 << 24))
 class Nexthops:
     """The wanted nexthop objects, by id in `rows`; who writes them to the kernel takes the ids from `dirty`."""
 
-    def __init__(self, lead: Callable[[Via, Afi], tuple[Leaf, ...]]) -> None:
-        """`lead` returns the leaves of a Via's first tier that has a usable one; a blackhole if none has."""
+    def __init__(self, lead: Callable[[Via, Afi], tuple[tuple[Leaf, int], ...]]) -> None:
+        """`lead` returns the leaves and weights of the first tier of a Via that has a usable one, else a blackhole."""
         self.rows: dict[int, Leaf | Group] = {}
         self.dirty: dict[int, None] = {}
         self._lead = lead
         self._leaf_ids: dict[Leaf, int] = {}
         self._leaves: dict[int, Leaf] = {}
         self._uses: Counter[int] = Counter()  # leaf id -> groups that have it
-        self._contents: dict[tuple[Via, Afi], Content] = {}
+        self._contents: dict[tuple[Via, Afi], Group] = {}
         self._homes: dict[tuple[Via, Afi], int] = {}
         self._wants: dict[
             int, dict[Wish, int]
@@ -170,17 +167,20 @@ class Nexthops:
 
     # Where routes go
 
-    def content(self, via: Via, afi: Afi) -> Content:
-        """Return the leaves that a Via leads to now."""
+    def content(self, via: Via, afi: Afi) -> Group:
+        """Return the leaves that a Via leads to now, as the group that does so."""
         content = self._contents.get((via, afi))
         if content is None:
-            content = tuple(sorted({self._leaf_id(leaf) for leaf in self._lead(via, afi)}))
+            shares = {self._leaf_id(leaf): weight for leaf, weight in self._lead(via, afi)}
+            members = tuple(sorted(shares))
+            equal = len(set(shares.values())) == 1
+            content = Group(members, () if equal else tuple(shares[member] for member in members))
             self._contents[(via, afi)] = content
         return content
 
-    def leads(self, id_: int, content: Content) -> bool:
+    def leads(self, id_: int, content: Group) -> bool:
         """Tell whether a group leads, or is about to lead, to these leaves."""
-        return self.rows.get(id_) == Group(content)
+        return self.rows.get(id_) == content
 
     def home(self, via: Via, afi: Afi) -> int:
         """Return the group that new routes of a Via are to point at, made if there is none."""
@@ -201,36 +201,35 @@ class Nexthops:
         used = {wish for wants in self._wants.values() for wish in wants}
         self._contents = {at: content for at, content in self._contents.items() if at in used}
         self._homes = {at: id_ for at, id_ in self._homes.items() if at in used}
-        kept = self.rows.keys() | {leaf for content in self._contents.values() for leaf in content}
+        kept = self.rows.keys() | {leaf for content in self._contents.values() for leaf in content.members}
         self._leaf_ids = {leaf: id_ for leaf, id_ in self._leaf_ids.items() if id_ in kept}
         self._leaves = {id_: leaf for id_, leaf in self._leaves.items() if id_ in kept}
 
     # Objects
 
-    def _content_of(self, id_: int) -> Content | None:
-        """Return the leaves of a group that is wanted or there; None when it is neither, or has strange members."""
+    def _content_of(self, id_: int) -> Group | None:
+        """Return a group that is wanted or there; None when it is neither, or has strange members."""
         row = self.rows.get(id_) or self._found.get(id_)
         if isinstance(row, Group) and all(leaf in self._leaves for leaf in row.members):
-            return row.members
+            return row
         return None
 
-    def _set(self, id_: int, content: Content | None) -> None:
+    def _set(self, id_: int, content: Group | None) -> None:
         """Make a group lead to these leaves, or None: be gone."""
         before = self.rows.get(id_)
-        old = before.members if isinstance(before, Group) else ()
-        if content == old:
+        if content == before:
             return
         if content is None:
             self.rows.pop(id_, None)
         else:
-            self.rows[id_] = Group(content)
+            self.rows[id_] = content
         self.dirty[id_] = None
-        for leaf in content or ():
+        for leaf in content.members if content is not None else ():
             self._uses[leaf] += 1
             if leaf not in self.rows:
                 self.rows[leaf] = self._leaves[leaf]
                 self.dirty[leaf] = None
-        for leaf in old:
+        for leaf in before.members if isinstance(before, Group) else ():
             self._uses[leaf] -= 1
             if not self._uses[leaf]:
                 del self._uses[leaf]

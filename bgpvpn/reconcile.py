@@ -304,8 +304,8 @@ class Reconciler:
         self._ask_reachable = False
         return due
 
-    def _lead(self, via: Via, afi: Afi) -> tuple[Leaf, ...]:
-        """Return the leaves of the first tier that has a usable next hop, else a blackhole."""
+    def _lead(self, via: Via, afi: Afi) -> tuple[tuple[Leaf, int], ...]:
+        """Return the leaves, with their weights, of the first tier that has a usable next hop, else a blackhole."""
         links = self.wanted.rows["link"]
         for tier in via.tiers:
             leaves = []
@@ -314,10 +314,10 @@ class Reconciler:
                     continue
                 leaf = leaf_of(hop, afi, self.desired.objects.rows)
                 if leaf is not None and leaf.device in links and ("link", leaf.device) not in self.refused:
-                    leaves.append(leaf)
+                    leaves.append((leaf, hop.weight if isinstance(hop, Labelled) else 1))
             if leaves:
                 return tuple(leaves)
-        return (Leaf(afi, None),)
+        return ((Leaf(afi, None), 1),)
 
     # Rows
 
@@ -570,7 +570,7 @@ class Reconciler:
             return Status("failed", trial.refusal.reason)
         if via is None or group is None or not self.nexthops.leads(group, self.nexthops.content(via, at[1])):
             return Status("pending", "about to be written" if self.synced else "waits until all peers are in sync")
-        leaves = [self.nexthops.rows.get(leaf) for leaf in self.nexthops.content(via, at[1])]
+        leaves = [self.nexthops.rows.get(leaf) for leaf in self.nexthops.content(via, at[1]).members]
         if any(isinstance(leaf, Leaf) and leaf.device is None for leaf in leaves):
             return Status("pending", "none of its next hops is reachable")
         return Status("active", f"nexthop {group}")

@@ -33,8 +33,9 @@ ORIGINS = ("igp", "egp", "incomplete")
 def hop_text(hop: NextHop) -> str:
     """Return a next hop in words."""
     match hop:
-        case Labelled(pe, label):
-            return f"PE {address_text(pe)}, MPLS label {label} over GRE"
+        case Labelled(pe, label, weight):
+            share = f", weight {weight}" if weight > 1 else ""
+            return f"PE {address_text(pe)}, MPLS label {label} over GRE{share}"
         case InVrf(vrf):
             return f"VRF of segment {vrf} on this node"
         case OnBridge(_, address):

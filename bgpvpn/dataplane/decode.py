@@ -154,7 +154,8 @@ def nexthop(body: bytes, names: Names) -> tuple[int, Leaf | Group] | None:
     found = attributes(body, NEXTHOP.size)
     key = integer(found[NHA_ID])
     if (members := found.get(NHA_GROUP)) is not None:
-        return key, Group(tuple(each[0] for each in MEMBER.iter_unpack(members)))
+        ids, weights, *_ = zip(*MEMBER.iter_unpack(members), strict=True)
+        return key, Group(ids, tuple(weight + 1 for weight in weights) if any(weights) else ())
     afi = AFI[family]
     if NHA_BLACKHOLE in found:
         return key, Leaf(afi, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable, Collection
+from itertools import repeat
 
 from bgpvpn.dataplane.rows import (
     PROTOCOL,
@@ -192,7 +193,8 @@ def _leaf(number_of: int, leaf: Leaf, index: Index) -> bytes:
 
 
 def _group(number_of: int, group: Group) -> bytes:
-    members = b"".join(MEMBER.pack(member, 0, 0, 0) for member in group.members)
+    shares = zip(group.members, group.weights or repeat(1), strict=False)
+    members = b"".join(MEMBER.pack(member, weight - 1, 0, 0) for member, weight in shares)
     return NEXTHOP.pack(0, 0, PROTOCOL, 0, 0) + number(NHA_ID, number_of) + attribute(NHA_GROUP, members)
 
 

@@ -107,9 +107,10 @@ class Leaf:
 
 @attrs.frozen(cache_hash=True)
 class Group:
-    """A nexthop object that shares the traffic equally between leaves; routes point at groups, also of one member."""
+    """A nexthop object that shares the traffic between leaves; routes point at groups, also of one member."""
 
     members: tuple[int, ...]  # ids of leaves, sorted
+    weights: tuple[int, ...] = ()  # of each member, 1 to 255; empty: equal shares, and then never written out
 
 
 @attrs.frozen

@@ -89,7 +89,8 @@ def content(value: Value) -> str:
             parts += [f"via {ip(value.gateway)}" if value.gateway is not None else ""]
             return " ".join((f"IPv{value.afi}", *filter(None, parts)))
         case Group():
-            return f"group of {', '.join(map(str, value.members))}"
+            shares = f" by {':'.join(map(str, value.weights))}" if value.weights else ""
+            return f"group of {', '.join(map(str, value.members))}{shares}"
         case MplsRoute():
             return f"to {value.device}" + (f" via {ip(value.gateway)}" if value.gateway is not None else "")
         case (bytes() as vtep, int() as vni):

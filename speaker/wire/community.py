@@ -5,6 +5,7 @@ Route targets have a value class of their own in `speaker.values`; here is what 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 
 from speaker.values import Mac, RouteTarget, address_text
@@ -30,6 +31,7 @@ NON_TRANSITIVE = 0x40  # of the type octet: not for other ASes (RFC 4360 section
 _ENCAPSULATION = b"\x03\x0c"  # RFC 9012 section 4.1
 _MAC_MOBILITY = b"\x06\x00"  # RFC 7432 section 7.7
 _ROUTER_MAC = b"\x06\x03"  # RFC 9135 section 8.1
+_LINK_BANDWIDTHS = (b"\x40\x04", b"\x00\x04")  # non-transitive, and as some vendors send it
 
 STICKY = 0x01
 
@@ -59,6 +61,18 @@ def mobility(communities: Iterable[bytes]) -> tuple[int, bool] | None:
     for each in communities:
         if each[:2] == _MAC_MOBILITY:
             return int.from_bytes(each[4:], "big"), bool(each[2] & STICKY)
+    return None
+
+
+def link_bandwidth(communities: Iterable[bytes]) -> float | None:
+    """Return the octets per second of the first link bandwidth community (draft-ietf-idr-link-bandwidth section 2).
+
+    None: the route has none, or one that is no positive number.
+    """
+    for each in communities:
+        if each[:2] in _LINK_BANDWIDTHS:
+            (value,) = struct.unpack("!f", each[4:])
+            return value if 0 < value < float("inf") else None
     return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from bgpvpn.desired import InVrf, Labelled, OnBridge, Status
-from bgpvpn.instance import NodeIdentity
+from bgpvpn.instance import NodeIdentity, Vias, weighed
 from bgpvpn.ipvpn import choose_distinguisher, export_groups, label_field
 from speaker.path import AS_SEQUENCE
 from speaker.values import Family, RouteTarget
@@ -241,6 +243,39 @@ def test_equal_paths_share_the_traffic_and_a_worse_one_stands_behind():
         middle.lose("10.8.0.0/16", rd=rd)
     middle.settle()
     assert middle.routes("red") == {}
+
+
+def test_equal_paths_share_by_their_link_bandwidth_when_all_tell_one_and_else_equally():
+    def bandwidth(octets_per_s: float) -> bytes:
+        return b"\x40\x04\xfc\x00" + struct.pack("!f", octets_per_s)
+
+    for told, expected in [
+        ((1.25e9, 1.25e8), (255, 26)),
+        ((1.25e8, 1.25e8), (1, 1)),
+        ((1.25e9, None), (1, 1)),
+        ((1.25e9, 0.0), (1, 1)),
+        ((1.25e9, float("nan")), (1, 1)),
+        ((1.25e12, 1.0), (255, 1)),
+    ]:
+        middle = bound()
+        for number, each in enumerate(told):
+            more = [] if each is None else [bandwidth(each)]
+            middle.hear(
+                "10.8.0.0/16", "1:1", rd=f"9:{number}", pe=f"192.0.2.{number}", label=100 + number, further=more
+            )
+        middle.settle()
+        hops = tuple(
+            Labelled(packed(f"192.0.2.{number}"), 100 + number, weight) for number, weight in enumerate(expected)
+        )
+        assert middle.routes("red") == {"10.8.0.0/16": (hops,)}, told
+
+
+def test_a_way_out_that_stands_first_does_not_stand_behind_with_another_weight():
+    vias = Vias()
+    one, two = labelled(label=1), labelled(label=2)
+    found = vias.of([[weighed(one, 255), weighed(two, 9)], [one, two]])
+    assert found is not None
+    assert found.tiers == ((weighed(one, 255), weighed(two, 9)),)
 
 
 def test_two_reflectors_that_tell_the_same_make_one_next_hop():

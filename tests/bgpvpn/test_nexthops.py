@@ -16,6 +16,7 @@ class Place:
 
     def __init__(self, *, frozen: bool = False, found: dict[int, Leaf | Group] | None = None) -> None:
         self.where: dict[Via, tuple[str, ...]] = {A: ("one",), B: ("two",), C: ("three",)}
+        self.weight: dict[str, int] = {}
         self.asked = 0
         self.nexthops = Nexthops(self._lead)
         self.nexthops.adopt(found or {})
@@ -24,9 +25,10 @@ class Place:
         self.routes: dict[bytes, int] = {}
         self.wanted: dict[bytes, Via] = {}
 
-    def _lead(self, via: Via, afi: Afi) -> tuple[Leaf, ...]:
+    def _lead(self, via: Via, afi: Afi) -> tuple[tuple[Leaf, int], ...]:
         self.asked += 1
-        return tuple(Leaf(afi, device) for device in self.where[via]) or (Leaf(afi, None),)
+        leads = tuple((Leaf(afi, device), self.weight.get(device, 1)) for device in self.where[via])
+        return leads or ((Leaf(afi, None), 1),)
 
     def want(self, via: Via | None, *prefixes: bytes) -> None:
         before = {prefix: self.wanted.get(prefix) for prefix in prefixes}
@@ -285,6 +287,21 @@ def test_new_routes_share_the_group_that_others_are_about_to_leave() -> None:
     place.want(A, PREFIXES[3])
     place.write(PREFIXES[3])
     assert len(place.groups()) == 1
+
+
+def test_a_change_of_weights_is_a_change_of_the_group_and_of_no_route() -> None:
+    place = Place()
+    place.where[A] = ("one", "two")
+    place.want(A, *PREFIXES)
+    place.write()
+    (group,) = place.groups()
+    members = (IDS[0], IDS[1])
+    assert place.nexthops.rows[group] == Group(members)
+    for weights, expected in [({"one": 255, "two": 26}, (255, 26)), ({"one": 2, "two": 2}, ()), ({"one": 3}, (3, 1))]:
+        place.weight = weights
+        assert place.nexthops.look_again() == set()
+        assert place.nexthops.rows[group] == Group(members, expected)
+        assert place.write() == 0
 
 
 def test_ids_are_in_the_range_that_is_ours() -> None:

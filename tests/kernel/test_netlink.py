@@ -62,6 +62,7 @@ ROWS: list[tuple[Kind, Key, Value]] = [
     ("nexthop", NEXTHOP_BASE + 8, Leaf(4, "bv-g6aa", label=16)),
     ("nexthop", GROUP, Group((ONE, NEXTHOP_BASE + 3))),
     ("nexthop", GROUP + 1, Group((NEXTHOP_BASE + 2,))),
+    ("nexthop", GROUP + 2, Group((ONE, NEXTHOP_BASE + 3), (255, 26))),
     ("mpls", 1000, MplsRoute("bv-vrf100")),
     ("mpls", 1001, MplsRoute("bv-br1", ip("10.0.0.9"))),
     ("mpls", 1002, MplsRoute("bv-br1", ip("fd00::9"))),
@@ -358,14 +359,16 @@ def test_what_others_change_is_told_by_its_scope_and_repaired(
     assert kernel.apply(MADE) == {}
     kernel.write_routes((100, 4), {GROUP: [prefix("10.9.0.0/16")]})
     kernel.write_routes((100, 6), {GROUP + 1: [prefix("fd09::/16")]})
-    assert kernel.disturbed() == set()
+    late: set[Scope] = {"underlay"}  # duplicate address detection on the uplinks ends when it likes
+    assert kernel.disturbed() <= late
     before = kernel.observe()
     sh(command)
     told = kernel.disturbed()
-    assert scopes <= told if "all" in scopes else told == scopes, told
+    assert scopes <= told, told
+    assert "all" in scopes or told <= scopes | late, told
     if scopes - {"links", "underlay"}:
         assert kernel.observe() != before
-    assert kernel.disturbed() == set()
+    assert kernel.disturbed() <= late
 
 
 def test_a_row_of_ours_that_others_changed_is_made_right(kernel: Netlink) -> None:
