@@ -52,14 +52,29 @@ def _bgpvpnd(etc: Path) -> Iterator[Process]:
     yield Process("bgpvpnd", command, (("bgpvpn", "root"),), answers=("bgpvpn", "show", "status"))
 
 
+def _bird(etc: Path) -> Iterator[Process]:
+    command = ("bird", "-f", "-c", "/etc/bird/bird.conf", "-s", "/run/bird/bird.ctl")
+    yield Process("bird", command, (("bird", "root"),), answers=("birdc", "-s", "/run/bird/bird.ctl", "show", "status"))
+
+
+def _exabgp(etc: Path) -> Iterator[Process]:
+    """ExaBGP knows no looking glass: what it heard goes, line by line, to the process of its configuration."""
+    command = ("env", "exabgp.daemon.user=root", "exabgp.api.cli=false", "exabgp", "server", "/etc/exabgp/exabgp.conf")
+    yield Process("exabgp", command, (("exabgp", "root"),), answers=("test", "-e", "/run/exabgp/heard"))
+
+
 def _host(etc: Path) -> Iterator[Process]:
     yield from ()
 
 
 PROGRAMS = {
     "frr": Program((str(FRR / "zebra"), str(FRR / "bgpd"), "vtysh"), _frr, then=("vtysh", "-b")),
-    "gobgp": Program(("gobgpd", "gobgp"), _gobgp),
+    "gobgp": Program(
+        ("gobgpd", "gobgp"), _gobgp, then=("sh", "-c", "[ ! -e /etc/gobgp/routes ] || sh /etc/gobgp/routes")
+    ),
     "bgpvpnd": Program(("bgpvpnd",), _bgpvpnd),
+    "bird": Program(("bird", "birdc"), _bird),
+    "exabgp": Program(("exabgp",), _exabgp),
     "host": Program((), _host),
 }
 

@@ -4,7 +4,7 @@ The format is https://containerlab.dev/manual/topo-def-file/. What the runner ca
 ignored, so that a lab never comes up as something else than its file says. Two things are our convention on top of
 it:
 
-- `labels: {lab.run: PROGRAM}` tells what software a node is: frr, gobgp, bgpvpnd, or host (nothing but the shell);
+- `labels: {lab.run: PROGRAM}` tells what software a node is: frr, gobgp, bgpvpnd, bird, exabgp, or host (nothing but the shell);
 - `binds` put files below /etc or /run of a node, where that software looks for them.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 import yaml
 
-PROGRAMS = ("frr", "gobgp", "bgpvpnd", "host")
+PROGRAMS = ("frr", "gobgp", "bgpvpnd", "bird", "exabgp", "host")
 DEFAULT_MTU = 9500  # what containerlab gives to the ends of a link
 
 MERGED = {"binds": list, "exec": list, "env": dict, "labels": dict, "sysctls": dict}
