@@ -40,7 +40,7 @@ class RibReader:
 
     def __init__(self, families: frozenset[Family], source: Source | None) -> None:
         self.families = families
-        self.source = source  # None: all
+        self.source = source  # a peer, with all its slots; None: all
         self.parts: dict[tuple[Family, Source], Reader[bytes, Path]] = {}
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class Rib:
         return self.origins.get(source, NOBODY)
 
     def reader(self, families: Iterable[Family], source: Source | None = None) -> RibReader:
-        """Open a reader on the tables of these families, of one source or of all."""
+        """Open a reader on the tables of these families, of one peer or of all."""
         reader = RibReader(frozenset(families), source)
         self._readers.append(reader)
         for family, name in self.tables:
@@ -100,7 +100,7 @@ class Rib:
             part.close()
 
     def _open(self, reader: RibReader, family: Family, source: Source) -> None:
-        if family in reader.families and reader.source in (None, source):
+        if family in reader.families and reader.source in (None, source, peer_of(source)):
             reader.parts[(family, source)] = self.tables[(family, source)].reader()
 
     def __len__(self) -> int:
