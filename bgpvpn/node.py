@@ -36,6 +36,9 @@ from speaker.wire.attribute import Interner, make
 
 TUNNEL_SWEEP_S = 60.0
 
+DEFAULT_MEMBERSHIP = b"\0"
+"""The NLRI key of the RT membership route for every target: no octets, 0 bits (RFC 4684 section 4)."""
+
 
 @attrs.frozen
 class NodeSettings:
@@ -47,26 +50,41 @@ class NodeSettings:
 
 
 class Memberships:
-    """The stage [interest.targets] -> RT membership routes of our own (RFC 4684 section 4)."""
+    """The stage [interest.targets] -> RT membership routes of our own (RFC 4684 section 4).
+
+    A route reflector wants what its clients want, and cannot know it of those that do not speak of memberships: then
+    `everything` is set, and the default route alone stands for all targets (RFC 4684 section 4).
+    """
 
     def __init__(self, interest: Interest, rib: Rib, settings: NodeSettings, interner: Interner) -> None:
         self._reader = interest.targets.reader()
         self._table = rib.table(Family.RTC, LOCAL)
         self._origin = settings.local_as.to_bytes(4, "big")
         self._path = make(interner, next_hop=settings.identity.tunnel).path(b"")
+        self.everything = False
         self.grown = False  # targets were added since somebody looked
         self.shrunk = False
 
     def step(self) -> int:
         """Bring the routes up to the targets; return how many changed."""
         dirty = self._reader.take()
-        for target in dirty:
-            key = self._origin + target + b"\x60"
-            if target in self._reader.table:
-                self.grown |= self._table.put(key, self._path)
+        targets = self._reader.table
+        for target, seen in dirty.items():
+            self.grown |= seen is None and target in targets
+            self.shrunk |= seen is not None and target not in targets
+            if self.everything:
+                continue
+            if target in targets:
+                self._table.put(self._key(target), self._path)
             else:
-                self.shrunk |= self._table.discard(key)
+                self._table.discard(self._key(target))
+        if self.everything is not (DEFAULT_MEMBERSHIP in self._table):
+            keys = [DEFAULT_MEMBERSHIP] if self.everything else map(self._key, targets)
+            self._table.sync(dict.fromkeys(keys, self._path))
         return len(dirty)
+
+    def _key(self, target: bytes) -> bytes:
+        return self._origin + target + b"\x60"
 
 
 class Tunnels:

@@ -129,6 +129,24 @@ def test_memberships_follow_the_imports_and_say_when_there_are_more_or_fewer():
     assert (stage.grown, stage.shrunk) == (False, True)
 
 
+def test_who_wants_everything_says_so_in_one_membership_and_goes_back_to_its_own_targets():
+    middle = Middle()
+    stage = middle.node.memberships
+    middle.want(*RED)
+    middle.settle()
+    stage.everything = True
+    middle.settle()
+    assert memberships(middle) == {"default"}
+    stage.grown = False
+    middle.want(vpn("b", "1:2"), bind_port("b", "p1"))
+    middle.settle()
+    assert memberships(middle) == {"default"}
+    assert (stage.grown, stage.shrunk) == (True, False), "what is imported has grown all the same"
+    stage.everything = False
+    middle.settle()
+    assert memberships(middle) == {"64512 1:1", "64512 1:2"}
+
+
 def test_a_membership_route_names_our_as_and_the_whole_target():
     middle = Middle()
     middle.want(*RED)
