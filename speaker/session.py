@@ -33,12 +33,13 @@ of 0 agreed, open-confirm is still left after 240 s, so that a silent peer never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar, get_args
 
 import attrs
 
-from speaker.errors import DisableFamily, SessionReset
+from speaker.errors import BgpError, DisableFamily, SessionReset
+from speaker.notification import TEXT_LIMIT, WITH_COMMUNICATION, communication, describe, escape, hard_reset
 from speaker.values import Family
 from speaker.wire import message
 from speaker.wire.attribute import AS_TRANS, Interner
@@ -89,72 +90,11 @@ WITH_EXTENDED_NEXT_HOP = frozenset({Family.IPV4, Family.VPNV4})
 OPEN_HOLD_S = 240.0
 """The hold time before one is agreed (RFC 4271 section 8.2.2: "a large value", 4 minutes)."""
 
-TEXT_LIMIT = 200
-"""Characters of a peer's text that are shown."""
+INTERNAL_ERROR = 6, 0
+"""What a peer is told when we fail: Cease, unspecific."""
 
-WITH_COMMUNICATION = ((6, 2), (6, 4))
-"""NOTIFICATIONs that carry a text for people (RFC 9003)."""
-
-ERRORS: dict[int, tuple[str, dict[int, str]]] = {
-    1: (
-        "message header error",
-        {1: "connection not synchronized", 2: "bad message length", 3: "bad message type"},
-    ),
-    2: (
-        "OPEN message error",
-        {
-            1: "unsupported version number",
-            2: "bad peer AS",
-            3: "bad BGP identifier",
-            4: "unsupported optional parameter",
-            6: "unacceptable hold time",
-            7: "unsupported capability",
-            11: "role mismatch",
-        },
-    ),
-    3: (
-        "UPDATE message error",
-        {
-            1: "malformed attribute list",
-            2: "unrecognized well-known attribute",
-            3: "missing well-known attribute",
-            4: "attribute flags error",
-            5: "attribute length error",
-            6: "invalid ORIGIN attribute",
-            8: "invalid NEXT_HOP attribute",
-            9: "optional attribute error",
-            10: "invalid network field",
-            11: "malformed AS_PATH",
-        },
-    ),
-    4: ("hold timer expired", {}),
-    5: (
-        "finite state machine error",
-        {
-            1: "unexpected message in OpenSent",
-            2: "unexpected message in OpenConfirm",
-            3: "unexpected message in Established",
-        },
-    ),
-    6: (
-        "Cease",
-        {
-            1: "maximum number of prefixes reached",
-            2: "administrative shutdown",
-            3: "peer de-configured",
-            4: "administrative reset",
-            5: "connection rejected",
-            6: "other configuration change",
-            7: "connection collision resolution",
-            8: "out of resources",
-            9: "hard reset",
-            10: "BFD down",
-        },
-    ),
-    7: ("ROUTE-REFRESH message error", {1: "invalid message length"}),
-    8: ("send hold timer expired", {}),
-}
-"""NOTIFICATION codes and subcodes of the IANA registry "BGP Error (Notification) Codes"."""
+KEPT_OCTETS = 4096
+"""How much of a malformed message is kept for people."""
 
 
 @attrs.frozen(kw_only=True)
@@ -217,7 +157,7 @@ class Negotiated:
     graceful_notification: bool = False  # a NOTIFICATION but a hard reset leaves the routes (RFC 8538), for both
     long_lived: Mapping[int, tuple[bool, int]] = attrs.field(factory=dict)  # the peer's families (RFC 9494)
     enhanced_refresh: bool = False  # begin and end of a refresh are told (RFC 7313)
-    message_limit: int = MESSAGE_LIMIT  # octets of a message, but OPEN and KEEPALIVE, in both directions (RFC 8654)
+    message_limit: int = MESSAGE_LIMIT  # octets of a message of ours, but OPEN and KEEPALIVE (RFC 8654)
     add_path_receive: frozenset[Family] = frozenset()  # what the peer sends has path identifiers (RFC 7911)
     add_path_send: frozenset[Family] = frozenset()  # what we send has path identifiers
     extended_next_hop: frozenset[Family] = frozenset()  # IPv4 families whose next hop may be IPv6 (RFC 8950)
@@ -272,6 +212,16 @@ class Refreshing:
 
 
 @attrs.frozen
+class Malformed:
+    """A message broke the protocol, or could not be read; what follows from it is the action after this one."""
+
+    reason: str  # one line, escaped
+    octets: bytes  # the message, at most `KEPT_OCTETS`; after a broken header, what had come of it
+    length: int  # octets of the whole message, as far as it had come
+    offending: bytes = b""  # what of it is wrong, if that can be told
+
+
+@attrs.frozen
 class Disabled:
     """A family is not used any more in this session; the routes heard of it go (RFC 4760 section 7)."""
 
@@ -286,6 +236,7 @@ class Down:
     reason: str  # for people: one line, nothing of the peer's unescaped
     sent: Notification | None = None
     received: Notification | None = None
+    local: bool = False  # we ended it
 
 
 @attrs.frozen
@@ -293,7 +244,7 @@ class Close:
     """Flush what is to be sent, shut down the sending side, drain for at most a second, close."""
 
 
-Action = Send | Opened | Up | Routes | Refresh | Refreshing | Disabled | Down | Close
+Action = Send | Opened | Up | Routes | Refresh | Refreshing | Malformed | Disabled | Down | Close
 
 
 class Session:
@@ -347,24 +298,25 @@ class Session:
             return []
         buffer = self._buffer + data if self._buffer else data
         actions: list[Action] = []
-        try:
-            # A broken header is raised when it is the first: what came before it counts.
-            while True:
+        while True:
+            try:
                 messages, used = split(buffer, self._limit)
-                self._buffer = buffer = buffer[used:]
-                if not messages:
-                    break
-                self.messages_in += len(messages)
-                for kind, body in messages:
+            except SessionReset as error:  # what came before a broken header counts: it is raised when it is the first
+                self._fail(error, buffer, actions)
+                return actions
+            self._buffer = buffer = buffer[used:]
+            if not messages:
+                return actions
+            self.messages_in += len(messages)
+            for kind, body in messages:
+                try:
                     self._message(kind, body, actions, now)
-                    if self.closed:
-                        return actions
-                if self._hold_s:
-                    self._hold_at = now + self._hold_s
-        except SessionReset as error:
-            notification = Notification(error.code, error.subcode, error.data)
-            self._end(f"{escape(error.reason)}; sent {describe(notification)}", actions, sent=notification)
-        return actions
+                except Exception as error:  # whatever escapes a parser ends this session, and no other
+                    self._fail(error, message.message(kind, body), actions)
+                if self.closed:
+                    return actions
+            if self._hold_s:
+                self._hold_at = now + self._hold_s
 
     def tick(self, now: float) -> list[Action]:
         """Do what the time asks for: a KEEPALIVE, or the end of a silent peer."""
@@ -381,8 +333,8 @@ class Session:
             return self._hold_at if self._keepalive_at is None else self._keepalive_at
         return min(self._hold_at, self._keepalive_at)
 
-    def close(self, code: int, subcode: int, text: str = "") -> list[Action]:
-        """End the session with a NOTIFICATION.
+    def close(self, code: int, subcode: int, text: str = "", *, data: bytes = b"", hard: bool = False) -> list[Action]:
+        """End the session with a NOTIFICATION; `hard`: both ends shall forget the routes, whatever they agreed on.
 
         `text` is told to the peer where there is room for it (RFC 9003), and is the reason otherwise.
         """
@@ -390,25 +342,33 @@ class Session:
         if self.closed:
             return actions
         spoken = (code, subcode) in WITH_COMMUNICATION
-        notification = Notification(code, subcode, _communication(text) if spoken else b"")
+        notification = Notification(code, subcode, communication(text) if spoken else data)
+        if hard and self.negotiated is not None and self.negotiated.graceful_notification:
+            notification = hard_reset(notification)
         reason = f"sent {describe(notification)}" if spoken or not text else text
         self._end(reason, actions, sent=notification)
         return actions
 
-    def abandon(self, reason: str) -> list[Action]:
-        """End the session without a word: the connection is gone, or the peer may keep our routes (RFC 4724 4.2)."""
+    def abandon(self, reason: str, *, local: bool = False) -> list[Action]:
+        """End the session without a word: the connection is gone, or (`local`) is given up so that the peer keeps our
+        routes (RFC 4724 section 4.2).
+        """
         actions: list[Action] = []
         if not self.closed:
-            self._end(reason, actions)
+            self._end(reason, actions, local=local)
         return actions
 
     def _message(self, kind: int, body: bytes, actions: list[Action], now: float) -> None:
         """Act on one message (hot: UPDATE in established)."""
         if kind == message.UPDATE and self._decoder is not None and self.state == "established":
             try:
-                actions.append(Routes(self._decoder.decode(body)))
+                update = self._decoder.decode(body)
             except DisableFamily as error:
-                self._disable(error, actions)
+                self._disable(error, body, actions)
+                return
+            if update.errors:
+                actions.append(_malformed(update.errors, message.message(kind, body)))
+            actions.append(Routes(update))
             return
         match self.state, kind:
             case _, message.NOTIFICATION:
@@ -465,24 +425,21 @@ class Session:
     def _opened(self, opened: Open, body: bytes, actions: list[Action], now: float) -> None:
         """Check what the codec cannot know of an OPEN (RFC 4271 section 6.2), and agree."""
         settings = self.settings
-        as4 = _first(opened.capabilities, FourOctetAs)
+        as4 = _last(opened.capabilities, FourOctetAs)
         remote_as = opened.my_as if as4 is None else as4.asn
         if remote_as != settings.remote_as:
             raise SessionReset(2, 2, f"the peer's AS is {remote_as}, not {settings.remote_as}")
         if settings.ibgp and opened.router_id == settings.router_id:
-            raise SessionReset(
-                2, 3, f"the peer has our own BGP identifier {_dotted(opened.router_id)}", opened.router_id
-            )
+            raise SessionReset(2, 3, f"the peer has our own BGP identifier {_dotted(opened.router_id)}")
         families = self._common_families(opened)
         told = opened.capabilities
         role = self._common_role(told)
-        graceful = _first(told, GracefulRestart) if settings.restart_time_s else None
-        long_lived = _first(told, LongLivedGracefulRestart) if graceful is not None and settings.long_lived_s else None
-        add_path = _first(told, AddPath)
-        modes = {} if add_path is None else add_path.modes
-        extended = _first(told, ExtendedMessage) is not None
-        hops = _first(told, ExtendedNextHop)
-        host = _first(told, Fqdn)
+        graceful = _last(told, GracefulRestart) if settings.restart_time_s else None
+        long_lived = _last(told, LongLivedGracefulRestart) if graceful is not None and settings.long_lived_s else None
+        modes = {family: mode for each in told if isinstance(each, AddPath) for family, mode in each.modes.items()}
+        hops = {family for each in told if isinstance(each, ExtendedNextHop) for family in each.families}
+        extended = _last(told, ExtendedMessage) is not None
+        host = _last(told, Fqdn)
         hold_s = min(settings.hold_time_s, opened.hold_s)
         self.negotiated = Negotiated(
             families=families,
@@ -493,11 +450,11 @@ class Session:
             local_as=settings.local_as,
             remote_as=remote_as,
             remote_router_id=opened.router_id,
-            route_refresh=_first(told, RouteRefreshCapability) is not None,
+            route_refresh=_last(told, RouteRefreshCapability) is not None,
             graceful=graceful,
             graceful_notification=graceful is not None and graceful.notification,
             long_lived={} if long_lived is None else long_lived.families,
-            enhanced_refresh=_first(told, EnhancedRouteRefresh) is not None,
+            enhanced_refresh=_last(told, EnhancedRouteRefresh) is not None,
             message_limit=EXTENDED_LIMIT if extended else MESSAGE_LIMIT,
             add_path_receive=frozenset(
                 family for family in families & settings.add_path_receive if modes.get(family, 0) & AddPath.SEND
@@ -505,9 +462,7 @@ class Session:
             add_path_send=frozenset(
                 family for family in families & settings.add_path_send if modes.get(family, 0) & AddPath.RECEIVE
             ),
-            extended_next_hop=frozenset(
-                family for family in families & WITH_EXTENDED_NEXT_HOP if hops is not None and family in hops.families
-            ),
+            extended_next_hop=frozenset(family for family in families & WITH_EXTENDED_NEXT_HOP if family in hops),
             role=role,
             remote_host_name="" if host is None else escape(host.host),
             remote_capabilities=told,
@@ -568,11 +523,20 @@ class Session:
             add_path=negotiated.add_path_receive,
         )
 
-    def _disable(self, error: DisableFamily, actions: list[Action]) -> None:
+    def _disable(self, error: DisableFamily, body: bytes, actions: list[Action]) -> None:
         assert self.negotiated is not None
+        actions.append(_malformed([error], message.message(message.UPDATE, body)))
         self._disabled.add(error.family)
         self._decoder = self._new_decoder(self.negotiated)
         actions.append(Disabled(error.family, escape(error.reason)))
+
+    def _fail(self, error: Exception, octets: bytes, actions: list[Action]) -> None:
+        """End the session for what is wrong with these octets, or with our reading of them."""
+        if not isinstance(error, SessionReset):
+            error = SessionReset(*INTERNAL_ERROR, f"internal error: {_place(error)}")
+        notification = Notification(error.code, error.subcode, error.data)
+        actions.append(_malformed([error], octets))
+        self._end(f"{escape(error.reason)}; sent {describe(notification)}", actions, sent=notification)
 
     def _end(
         self,
@@ -581,6 +545,7 @@ class Session:
         *,
         sent: Notification | None = None,
         received: Notification | None = None,
+        local: bool = False,
     ) -> None:
         self.state = "closed"
         self._buffer = b""
@@ -588,41 +553,32 @@ class Session:
         if sent is not None:
             actions.append(self._send(sent.encode()))
         actions.append(Close())
-        actions.append(Down(reason, sent, received))
+        actions.append(Down(reason, sent, received, local or sent is not None))
 
     def _send(self, octets: bytes) -> Send:
         self.messages_out += 1
         return Send(octets)
 
 
-def _first(told: tuple[Capability, ...], kind: type[C]) -> C | None:
-    return next((each for each in told if isinstance(each, kind)), None)
+def _last(told: tuple[Capability, ...], kind: type[C]) -> C | None:
+    # Of several instances the last counts (RFC 4724 section 3); what is told a family each is put together instead.
+    return next((each for each in reversed(told) if isinstance(each, kind)), None)
 
 
 def _dotted(address: bytes) -> str:
     return ".".join(map(str, address))
 
 
-def escape(text: str, limit: int = TEXT_LIMIT) -> str:
-    """Make a peer's text fit for a log line or a terminal: bounded, printable, the rest as backslash escapes."""
-    if len(text) > limit:
-        text = text[:limit] + "..."
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+def _malformed(errors: Sequence[BgpError], octets: bytes) -> Malformed:
+    reason = escape("; ".join(error.reason for error in errors[:8]), 2 * TEXT_LIMIT)
+    return Malformed(reason, octets[:KEPT_OCTETS], len(octets), errors[0].octets[:KEPT_OCTETS])
 
 
-def describe(notification: Notification) -> str:
-    """Say what a NOTIFICATION means, with the text of an administrative shutdown (RFC 9003), escaped."""
-    code, subcode, data = notification.code, notification.subcode, notification.data
-    error, subcodes = ERRORS.get(code, ("error", {}))
-    name = f"{error}, {subcodes[subcode]}" if subcode in subcodes else error
-    told = f"{name} ({code}/{subcode})"
-    if (code, subcode) in WITH_COMMUNICATION and data:
-        text = data[1 : 1 + data[0]].decode("utf-8", "backslashreplace")
-        return f"{told}: {escape(text)!r}"
-    return f"{told} {data[:32].hex()}".rstrip()
-
-
-def _communication(text: str) -> bytes:
-    # Cut at 255 octets, and not within a character.
-    octets = text.encode()[:255].decode("utf-8", "ignore").encode()
-    return bytes((len(octets),)) + octets if octets else b""
+def _place(error: Exception) -> str:
+    """Say what and where an exception is that nobody meant to raise."""
+    trace = error.__traceback__
+    assert trace is not None
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    return f"{type(error).__name__} {str(error)!r} in {code.co_qualname}, line {trace.tb_lineno}"

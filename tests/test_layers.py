@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "speaker",
             "speaker.wire",
             "speaker.errors",
+            "speaker.flowspec",
             "speaker.table",
             "speaker.values",
             "bgpvpn",
@@ -33,6 +34,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "protocol",
         (
+            "speaker.notification",
             "speaker.session",
             "speaker.terms",
             "speaker.policy",

@@ -1,7 +1,7 @@
 """Capabilities that OPEN messages carry (RFC 5492): what a speaker can do beyond RFC 4271.
 
 Received capabilities are read liberally: one that is not known, or that has a wrong length, is kept as `Unknown`
-and has no effect, as RFC 5492 section 3 wants it.
+and has no effect, as RFC 5492 section 3 wants it.  One that says all by being there counts whatever its value is.
 """
 
 from __future__ import annotations
@@ -206,7 +206,9 @@ def _role(value: bytes) -> Capability:
 
 
 def _add_path(value: bytes) -> Capability:
-    modes = {afi << 8 | safi: mode for afi, safi, mode in struct.iter_unpack("!HBB", value) if 1 <= mode <= 3}
+    modes = {afi << 8 | safi: mode for afi, safi, mode in struct.iter_unpack("!HBB", value)}
+    if not all(1 <= mode <= 3 for mode in modes.values()):  # RFC 7911 section 4: not understood, as a whole
+        return Unknown(AddPath.code, value)
     return AddPath(modes)
 
 

@@ -121,6 +121,8 @@ def _parameters(octets: bytes) -> list[Capability]:
     """Read the optional parameters, from their length on."""
     length, rest, size = octets[0], octets[1:], 1
     if length and rest[:1] == b"\xff":  # RFC 9072 section 2: the type alone tells, whatever the length
+        if len(rest) < 3:
+            raise SessionReset(2, 0, f"extended optional parameters are cut off: {rest.hex()}")
         length, rest, size = int.from_bytes(rest[1:3], "big"), rest[3:], 2
     if length != len(rest):
         raise SessionReset(2, 0, f"optional parameters of {len(rest)} octets say that they have {length}")
