@@ -26,17 +26,33 @@ other, and both are lost.  The neighbour's identifier is known from its OPEN on 
 Deviation: RFC 4724 section 5 drops the old connection when the new one is accepted.  Here it must first send a valid
 OPEN, so that a connection that is a late loser of a collision, or not BGP at all, does not end a session.
 Likewise a second connection made by the neighbour replaces its first, unless that is established.
+
+What becomes of the routes when an established session ends, if graceful restart was agreed on (RFC 4724, RFC 8538):
+
+    the connection is lost, the hold timer expires            they stay for the restart time
+    a NOTIFICATION is sent or received                        they stay if both ends told the N bit, else they go
+    a hard reset (Cease 6/9)                                  they go
+
+We send a hard reset where our routes must not outlive the session: administrative shutdown, peer de-configured, too
+many prefixes, another AS number.  Without the N bit these are the plain NOTIFICATIONs.  A restart of this speaker
+closes without a word.
+
+Deviation: without the N bit, a hold timer of ours that expires would count as a NOTIFICATION sent.  Here the routes
+stay, since a peer that is cut off did not get it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Literal, Protocol
 
 import attrs
 
 from speaker import session
-from speaker.session import Down, Negotiated, Session, Settings, escape
+from speaker.errors import PrefixLimitReached
+from speaker.notification import escape, hard_reset, is_hard
+from speaker.session import Down, Malformed, Negotiated, Session, Settings
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from speaker.wire.message import Notification
@@ -62,8 +78,11 @@ MALFORMED_REPORT_EVERY_S = 10.0
 FAILURE_REPORT_EVERY_S = 60.0
 """At most one line in this time about connections that fail again and again for one reason."""
 
+MALFORMED_KEPT = 16
+"""How many malformed messages of a neighbour are kept."""
+
 HOLD_TIMER_EXPIRED, CEASE = 4, 6
-PEER_DECONFIGURED, ADMINISTRATIVE_SHUTDOWN, CONFIGURATION_CHANGE, COLLISION = 3, 2, 6, 7  # RFC 4486
+ADMINISTRATIVE_SHUTDOWN, PEER_DECONFIGURED, REJECTED, CONFIGURATION_CHANGE, COLLISION = 2, 3, 5, 6, 7  # RFC 4486
 
 
 class Routes(Protocol):
@@ -129,6 +148,22 @@ Action = Connect | Cancel | Send | Close | Report
 PeerState = Literal["idle", "active", "connect", "open-sent", "open-confirm", "established"]
 
 
+@attrs.frozen
+class Ends:
+    """The addresses and ports of a connection."""
+
+    local: tuple[str, int]
+    remote: tuple[str, int]
+
+
+@attrs.frozen
+class Held:
+    """Why there is no session with a neighbour, and until when: nothing is connected, nothing accepted."""
+
+    until: float
+    reason: str
+
+
 @attrs.define
 class Counters:
     """What happened to a neighbour since it was configured."""
@@ -141,6 +176,8 @@ class Counters:
     accepted: int = 0  # connections of the neighbour
     established: int = 0
     flaps: int = 0  # sessions lost after they were established
+    limits: int = 0  # sessions ended for too many prefixes
+    rejected: int = 0  # connections of the neighbour that were refused at once
     last_error: str = ""
     last_down: str = ""
     last_down_at: float | None = None
@@ -154,6 +191,7 @@ class _Line:
     outbound: bool
     address: str
     since: float
+    ends: Ends | None
     replaces: bool = False  # accepted while a session with graceful restart was established
 
 
@@ -185,6 +223,9 @@ class Peer:
         self.forwarding = forwarding
         self.established: Connection | None = None
         self.since = 0.0  # when the present state of being established, or not, began
+        self.held: Held | None = None
+        self.last_end: Down | None = None  # of the last established session; there already when its routes go down
+        self.malformed: deque[tuple[float, Malformed]] = deque(maxlen=MALFORMED_KEPT)  # each with the time it came
         self._interner = interner
         self._chance = chance
         self._lines: dict[Connection, _Line] = {}
@@ -192,6 +233,7 @@ class Peer:
         self._connect_at: float | None = None
         self._unanswered = 0  # attempts in a row
         self._failed = 0  # sessions in a row that did not live long
+        self._outlived: Negotiated | None = None  # of the session whose routes stay until there is another one
         self._malformed_report_at = 0.0
         self._failure_report_at = 0.0
         self._out: list[Action] = []
@@ -199,7 +241,7 @@ class Peer:
     @property
     def state(self) -> PeerState:
         """The state of RFC 4271 section 8.2.2 that comes nearest; of two connections, the further one's."""
-        if not self.enabled:
+        if not self.enabled or self.held is not None:
             return "idle"
         states = {line.session.state for line in self._lines.values()}
         furthest: tuple[PeerState, ...] = ("established", "open-confirm", "open-sent")
@@ -213,6 +255,11 @@ class Peer:
         """What the established session agreed on; None if there is none."""
         return None if self.established is None else self._lines[self.established].session.negotiated
 
+    @property
+    def ends(self) -> Ends | None:
+        """The addresses and ports of the established session; None if there is none, or nobody told."""
+        return None if self.established is None else self._lines[self.established].ends
+
     def start(self, now: float) -> list[Action]:
         """Switch the neighbour on: connect at once, unless passive."""
         self.enabled = True
@@ -223,46 +270,61 @@ class Peer:
         return self.tick(now)
 
     def stop(
-        self, now: float, *, graceful: bool = False, subcode: int = ADMINISTRATIVE_SHUTDOWN, text: str = ""
+        self,
+        now: float,
+        *,
+        graceful: bool = False,
+        subcode: int = ADMINISTRATIVE_SHUTDOWN,
+        text: str = "",
+        hard: bool = True,
     ) -> list[Action]:
-        """Switch the neighbour off: Cease, or, if `graceful`, without a word so that it keeps our routes."""
+        """Switch the neighbour off: Cease, or, if `graceful`, without a word so that it keeps our routes.
+
+        `hard`: routes do not outlive it, whatever was agreed on.  What held the neighbour off is forgotten.
+        """
         self.enabled = False
+        self.held = None
         self._cancel()
         for connection, line in list(self._lines.items()):
             if graceful:
-                self._carry(connection, line.session.abandon("restart of this speaker"), now)
+                self._carry(connection, line.session.abandon("restart of this speaker", local=True), now)
             else:
-                self._end(connection, line, CEASE, subcode, text, now)
+                self._end(connection, line, Notification(CEASE, subcode), text, now, hard=hard)
+        if hard and not graceful and self._outlived is not None:
+            lost, self._outlived = self._outlived, None
+            self.routes.down(lost, False, now)
         return self._take()
 
-    def change(self, settings: Settings, now: float) -> list[Action]:
-        """Take new settings; running sessions end (Cease 6/6) and begin anew, if anything differs."""
-        if settings == self.settings:
+    def change(self, settings: Settings, now: float, *, anew: bool = False) -> list[Action]:
+        """Take new settings; sessions end (Cease 6/6) and begin anew if anything differs, or in any case if `anew`."""
+        if settings == self.settings and not anew:
             return []
-        enabled = self.enabled
-        actions = self.stop(now, subcode=CONFIGURATION_CHANGE)
+        enabled, old = self.enabled, self.settings
+        another = (old.local_as, old.remote_as) != (settings.local_as, settings.remote_as)
+        actions = self.stop(now, subcode=CONFIGURATION_CHANGE, hard=another)
         self.settings = settings
         return [*actions, *self.start(now)] if enabled else actions
 
-    def accept(self, connection: Connection, address: str, now: float) -> list[Action]:
-        """The neighbour made a connection."""
-        if not self.enabled:
-            return [Close(connection)]
+    def accept(self, connection: Connection, address: str, now: float, ends: Ends | None = None) -> list[Action]:
+        """The neighbour made a connection; refused (RFC 4486 section 4) while there shall be no session."""
+        if not self.enabled or self.held is not None:
+            self.counters.rejected += 1
+            return [Send(connection, Notification(CEASE, REJECTED).encode()), Close(connection)]
         self.counters.accepted += 1
         for other, line in list(self._lines.items()):
             if not line.outbound and other != self.established:
                 self._collide(other, line, now)
         replaces = self.negotiated is not None and _kept(self.negotiated)
-        self._begin(connection, _Line(self._session(), False, address, now, replaces), now)
+        self._begin(connection, _Line(self._session(), False, address, now, ends, replaces), now)
         return self._take()
 
-    def connected(self, connection: Connection, address: str, now: float) -> list[Action]:
+    def connected(self, connection: Connection, address: str, now: float, ends: Ends | None = None) -> list[Action]:
         """The connection that `Connect` asked for exists."""
         self._connecting_until = None
         self._unanswered = 0
-        if not self.enabled or self.state in ("open-confirm", "established"):
+        if not self.enabled or self.held is not None or self.state in ("open-confirm", "established"):
             return [Close(connection)]
-        self._begin(connection, _Line(self._session(), True, address, now), now)
+        self._begin(connection, _Line(self._session(), True, address, now, ends), now)
         return self._take()
 
     def refused(self, reason: str, now: float) -> list[Action]:
@@ -296,7 +358,7 @@ class Peer:
         """
         line = self._lines.get(connection)
         if line is not None:
-            self._end(connection, line, code, subcode, reason, now)
+            self._end(connection, line, Notification(code, subcode), reason, now)
         return self._take()
 
     def tick(self, now: float) -> list[Action]:
@@ -306,6 +368,9 @@ class Peer:
         if self._connecting_until is not None and now >= self._connecting_until:
             self._out.append(Cancel())
             self._unreached(f"no answer in {CONNECT_S:g} s", now)
+        if self.held is not None and now >= self.held.until:
+            self.held = None
+            self._retry(0, BACK_OFF_MOST_S, now)
         if self._connect_at is not None and now >= self._connect_at:
             self._connect_at = None
             self._connecting_until = now + CONNECT_S
@@ -315,7 +380,7 @@ class Peer:
 
     def deadline(self) -> float | None:
         """Return when `tick` is wanted next; None: never."""
-        wanted = [self._connecting_until, self._connect_at]
+        wanted = [self._connecting_until, self._connect_at, None if self.held is None else self.held.until]
         wanted += [line.session.deadline() for line in self._lines.values()]
         return min((at for at in wanted if at is not None), default=None)
 
@@ -347,7 +412,8 @@ class Peer:
         for action in actions:
             match action:
                 case session.Routes(update):
-                    self._updated(update, now)
+                    if not self._updated(connection, update, now):
+                        return
                 case session.Send(octets):
                     self.counters.messages_out += 1
                     self._out.append(Send(connection, octets))
@@ -360,6 +426,8 @@ class Peer:
                     self.routes.refresh(family, now)
                 case session.Refreshing(family, begins):
                     self.routes.refreshing(family, begins, now)
+                case Malformed():
+                    self.malformed.append((now, action))
                 case session.Disabled(family, reason):
                     self.counters.last_error = reason
                     self._report(f"family={family.text} disabled reason={reason!r}", warning=True)
@@ -369,7 +437,8 @@ class Peer:
                 case Down():
                     self._down(connection, action, now)
 
-    def _updated(self, update: Update, now: float) -> None:
+    def _updated(self, connection: Connection, update: Update, now: float) -> bool:
+        """Hand an UPDATE on (hot); False if it was one too many, and what else came with it counts no more."""
         counters = self.counters
         counters.updates_in += 1
         if update.errors:
@@ -378,7 +447,26 @@ class Peer:
             if now >= self._malformed_report_at:
                 self._malformed_report_at = now + MALFORMED_REPORT_EVERY_S
                 self._report(f"malformed={counters.malformed} last={counters.last_error!r}", warning=True)
-        self.routes.update(update, now)
+        try:
+            self.routes.update(update, now)
+        except PrefixLimitReached as limit:
+            self._limited(connection, limit, now)
+            return False
+        return True
+
+    def _limited(self, connection: Connection, limit: PrefixLimitReached, now: float) -> None:
+        """End all for too many prefixes, and hold the neighbour off (RFC 4486 section 4)."""
+        self.counters.limits += 1
+        self.counters.last_error = limit.reason
+        if limit.restart_s > 0:
+            self.held = Held(now + limit.restart_s, limit.reason)
+            self._cancel()
+        self._report(f"session=limited held_s={limit.restart_s:g} reason={limit.reason!r}", warning=True)
+        for other, line in list(self._lines.items()):
+            if other != connection:
+                self._end(other, line, Notification(CEASE, REJECTED), limit.reason, now)
+        notification = Notification(limit.code, limit.subcode, limit.data)
+        self._end(connection, self._lines[connection], notification, limit.reason, now, hard=True)
 
     def _survives(self, connection: Connection, router_id: bytes, now: float) -> bool:
         """Resolve a collision at the moment of an OPEN (RFC 4271 section 6.8); False if this connection lost."""
@@ -404,16 +492,26 @@ class Peer:
         return True
 
     def _collide(self, connection: Connection, line: _Line, now: float) -> None:
-        self._end(connection, line, CEASE, COLLISION, "collision of connections", now)
+        self._end(connection, line, Notification(CEASE, COLLISION), "collision of connections", now)
 
-    def _end(self, connection: Connection, line: _Line, code: int, subcode: int, reason: str, now: float) -> None:
-        actions = line.session.close(code, subcode, reason)
+    def _end(
+        self,
+        connection: Connection,
+        line: _Line,
+        told: Notification,
+        reason: str,
+        now: float,
+        *,
+        hard: bool = False,
+    ) -> None:
+        actions = line.session.close(told.code, told.subcode, reason, data=told.data, hard=hard)
         if not actions:  # it ended by itself, in a batch of actions that was not carried out to the last
-            actions = [session.Close(), Down(reason, sent=Notification(code, subcode))]
+            actions = [session.Close(), Down(reason, sent=hard_reset(told) if hard else told, local=True)]
         self._carry(connection, actions, now)
 
     def _up(self, connection: Connection, negotiated: Negotiated, now: float) -> None:
         self.established = connection
+        self._outlived = None
         self.since = now
         self.counters.established += 1
         self.restarting = False
@@ -426,16 +524,16 @@ class Peer:
     def _down(self, connection: Connection, down: Down, now: float) -> None:
         line = self._lines.pop(connection)
         notification = down.sent or down.received
-        collision = notification is not None and (notification.code, notification.subcode) == (CEASE, COLLISION)
         lost = None
         if connection == self.established:
             lost = line.session.negotiated
             self.established = None
+            self.last_end = down
             self.counters.flaps += 1
             self.counters.last_down, self.counters.last_down_at = down.reason, now
             self._failed = 1 if now - self.since >= STABLE_S else self._failed + 1
             self.since = now
-        elif not collision:
+        elif notification is None or (notification.code, notification.subcode) != (CEASE, COLLISION):
             if down.reason != self.counters.last_error or now >= self._failure_report_at:
                 self._failure_report_at = now + FAILURE_REPORT_EVERY_S
                 self._report(f"session=failed address={line.address} reason={down.reason!r}", warning=True)
@@ -444,11 +542,13 @@ class Peer:
         if not self._lines and self._connecting_until is None and self._connect_at is None:
             self._retry(max(self._failed - 1, 0), BACK_OFF_MOST_S, now)
         if lost is not None:
-            # A hold timer that expired counts as a lost connection although 4/0 was sent, since a peer that is cut
-            # off did not get it; after any other NOTIFICATION both ends forget (RFC 4724 section 4, without RFC 8538).
-            silent = down.received is None and (down.sent is None or down.sent.code == HOLD_TIMER_EXPIRED)
-            graceful = silent and _kept(lost)
+            graceful = _kept(lost) and (
+                notification is None
+                or (down.sent is not None and down.sent.code == HOLD_TIMER_EXPIRED)
+                or (lost.graceful_notification and not is_hard(notification))
+            )
             self._report(f"session=down graceful={graceful} reason={down.reason!r}", warning=True)
+            self._outlived = lost if graceful else None
             self.routes.down(lost, graceful, now)
 
     def _unreached(self, reason: str, now: float) -> None:
@@ -459,7 +559,7 @@ class Peer:
 
     def _retry(self, failures: int, most_s: float, now: float) -> None:
         """Set the time of the next attempt: twice as late after each failure, and a random quarter earlier."""
-        if self.enabled and not self.settings.passive:
+        if self.enabled and self.held is None and not self.settings.passive:
             delay_s = min(most_s, 2.0 ** min(failures, 16))
             self._connect_at = now + delay_s * (1 - self._chance() / 4)
 

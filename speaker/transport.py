@@ -37,7 +37,6 @@ import attrs
 
 from speaker.peer import (
     CEASE,
-    CONFIGURATION_CHANGE,
     PEER_DECONFIGURED,
     Action,
     Cancel,
@@ -189,11 +188,7 @@ class Transport:
         self._sign(endpoint, endpoint.password)
         neighbour.endpoint = endpoint
         if attrs.evolve(old, password=endpoint.password) != endpoint:
-            enabled = peer.enabled
-            self._drive(neighbour, partial(peer.stop, subcode=CONFIGURATION_CHANGE))
-            self._drive(neighbour, partial(peer.change, settings))
-            if enabled:
-                self._drive(neighbour, peer.start)
+            self._drive(neighbour, partial(peer.change, settings, anew=True))
         elif settings != peer.settings:
             self._drive(neighbour, partial(peer.change, settings))
         elif endpoint.password != old.password:

@@ -2,6 +2,7 @@
 
     # a comment
     settings name=value ...
+    limit <family> <most> <restart_s>     the next UPDATE tells too many routes
     <time> <what happened>
         <what the peer did>
         wake <time>
@@ -23,12 +24,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speaker.peer import Action, Cancel, Close, Connect, Peer, Report, Send
-from speaker.session import Negotiated, Settings
+from speaker.errors import PrefixLimitReached
+from speaker.peer import Action, Cancel, Close, Connect, Ends, Peer, Report, Send
+from speaker.session import Down, Negotiated, Settings
 from speaker.values import Family
-from speaker.wire.attribute import Interner
+from speaker.wire.attribute import Blocks, Context, Interner
+from speaker.wire.message import Notification
 from speaker.wire.update import Update
-from tests.fakes.messages import read, write
+from tests.fakes.messages import message, read, write
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -47,11 +50,15 @@ class Ledger:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.to_say: list[bytes] = []
+        self.limit: PrefixLimitReached | None = None
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         self.lines.append(f"routes up {','.join(family.text for family in sorted(negotiated.families))}")
 
     def update(self, update: Update, now: float) -> None:
+        if self.limit is not None:
+            limit, self.limit = self.limit, None
+            raise limit
         end = update.end_of_rib
         self.lines.append(f"routes update{'' if end is None else ' end-of-rib ' + Family(end).text}")
 
@@ -156,6 +163,9 @@ def play(script: str) -> str:
         first, _, rest = line.partition(" ")
         if first == "settings":
             settings = settings_of(settings, rest.split())
+        elif first == "limit":
+            family, most, restart_s = rest.split()
+            routes.limit = PrefixLimitReached(Family.parse(family), int(most), float(restart_s))
         elif first == "restarted":
             start = {"restarting": True, "forwarding": frozenset(Family.parse(each) for each in rest.split(","))}
         else:
@@ -224,7 +234,7 @@ def test_a_session_that_lived_clears_the_back_off() -> None:
 
 def test_a_peer_that_is_off_refuses_connections() -> None:
     peer, _ = peer_with()
-    assert told(peer.accept(1, "192.0.2.2", 0.0)) == ["close 1"]
+    assert told(peer.accept(1, "192.0.2.2", 0.0)) == ["send 1 NOTIFICATION 6/5", "close 1"]
     peer.start(0.0)
     peer.stop(1.0)
     assert told(peer.connected(2, "192.0.2.2", 1.0)) == ["close 2"]
@@ -252,12 +262,102 @@ def test_counters_tell_what_happened() -> None:
     peer.start(0.0)
     peer.connected(1, "192.0.2.2", 0.0)
     peer.received(1, write(OPEN) + write("KEEPALIVE") + write("END-OF-RIB vpnv4"), 0.0)
-    peer.received(1, write("NOTIFICATION 6/2 051b5b324aff"), 3.0)
+    peer.received(1, write("NOTIFICATION 6/2 041b5b324a"), 3.0)
     counters = peer.counters
     assert (counters.messages_in, counters.messages_out, counters.updates_in) == (4, 2, 1)
     assert (counters.connects, counters.established, counters.flaps) == (1, 1, 1)
-    assert counters.last_down == "the peer sent Cease, administrative shutdown (6/2): '\\\\x1b[2J\\\\xff'"
+    assert counters.last_down == "the peer sent Cease, administrative shutdown (6/2): '\\\\x1b[2J'"
     assert counters.last_down_at == 3.0
+
+
+def test_how_the_last_session_ended_is_there_when_its_routes_go_down() -> None:
+    class Watching(Ledger):
+        seen: Down | None = None
+
+        def down(self, negotiated: Negotiated, graceful: bool, now: float) -> None:
+            self.seen = peer.last_end
+
+    for event, local, sent, received in [
+        ("lost 1 reset", False, None, None),
+        ("stop-gracefully", True, None, None),
+        ("stop noon", True, Notification(6, 2, b"\4noon"), None),
+        ("receive 1 NOTIFICATION 6/4", False, None, Notification(6, 4)),
+        ("receive 1 RAW 00000000000000000000000000000000001304", True, Notification(1, 1), None),
+    ]:
+        routes = Watching()
+        peer = Peer("p", SETTINGS, routes, Interner(), lambda: 0.0)
+        peer.start(0.0)
+        peer.connected(1, "192.0.2.2", 0.0)
+        assert peer.last_end is None
+        peer.received(1, write(OPEN) + write("KEEPALIVE"), 0.0)
+        happen(peer, 1.0, event)
+        assert routes.seen is not None, event
+        assert (routes.seen.local, routes.seen.sent, routes.seen.received) == (local, sent, received), event
+
+
+def test_an_attempt_that_fails_is_not_the_end_of_a_session() -> None:
+    peer, _ = peer_with()
+    peer.start(0.0)
+    peer.connected(1, "192.0.2.2", 0.0)
+    peer.received(1, write("NOTIFICATION 6/5"), 0.0)
+    assert peer.last_end is None
+
+
+def test_the_ends_of_the_established_connection_are_known() -> None:
+    peer, _ = peer_with()
+    peer.start(0.0)
+    ends = [Ends(("192.0.2.1", port), ("192.0.2.2", 179)) for port in (40000, 40001)]
+    peer.connected(1, "192.0.2.2", 0.0, ends[0])
+    peer.accept(2, "192.0.2.2", 0.0, ends[1])
+    assert peer.ends is None
+    peer.received(2, write(OPEN) + write("KEEPALIVE"), 0.0)
+    assert peer.ends == ends[1]
+    peer.lost(2, "reset", 0.0)
+    assert peer.ends is None
+
+
+def test_the_last_malformed_messages_are_kept_whole_up_to_a_bound() -> None:
+    peer, _ = peer_with()
+    peer.start(0.0)
+    peer.connected(1, "192.0.2.2", 0.0)
+    peer.received(1, write(OPEN) + write("KEEPALIVE"), 0.0)
+    family_unknown = message(2, bytes.fromhex("0000 0006 800f03 0002 01"))  # withdraws IPv6 routes: End-of-RIB of it
+    for second in range(20):
+        peer.received(1, family_unknown, float(second))
+    assert [at for at, _ in peer.malformed] == [float(second) for second in range(4, 20)]
+    assert {each.octets for _, each in peer.malformed} == {family_unknown}
+    assert "AFI 2 SAFI 1" in peer.malformed[-1][1].reason
+    assert peer.state == "established"
+    giant = message(2, b"\xff\xff" + bytes(5000))
+    peer.received(1, giant, 20.0)
+    at, malformed = peer.malformed[-1]
+    assert (at, malformed.octets, malformed.length) == (20.0, giant[:4096], len(giant))
+    assert peer.state == "active"
+    peer.tick(23.0)
+    peer.connected(2, "192.0.2.2", 23.0)
+    peer.received(2, b"GET / HTTP/1.1\r\n\r\n\r\n", 23.0)
+    assert peer.malformed[-1][1].octets == b"GET / HTTP/1.1\r\n\r\n\r\n"
+    assert "marker" in peer.malformed[-1][1].reason
+
+
+class Unreadable(Interner):
+    """An interner that breaks every attribute block: a fault of ours that no octets should be able to cause."""
+
+    def received(self, context: Context) -> Blocks:
+        raise ZeroDivisionError(context)
+
+
+def test_a_fault_in_a_parser_ends_that_session_says_where_and_keeps_the_message() -> None:
+    peer = Peer("p", SETTINGS, Ledger(), Unreadable(), lambda: 0.0)
+    peer.start(0.0)
+    peer.connected(1, "192.0.2.2", 0.0)
+    words = told(peer.received(1, write(OPEN) + write("KEEPALIVE"), 0.0))
+    assert words[:2] == ["send 1 NOTIFICATION 6/0", "close 1"]
+    assert "ZeroDivisionError" in words[2]
+    assert "Unreadable.received, line " in words[2]
+    ((_, malformed),) = peer.malformed
+    assert malformed.octets == write(OPEN)
+    assert told(peer.tick(1.0)) == ["connect"]
 
 
 class Failing(Ledger):
