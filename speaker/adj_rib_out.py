@@ -1,115 +1,114 @@
-"""What one peer is told: our own routes, as far as it wants them (adj-rib-out, RFC 4271 section 3.2).
+"""What one peer is told, and when (adj-rib-out, RFC 4271 section 3.2): the sending half of its sessions.
 
-What is to be sent is a set of dirty keys, never a queue of messages: a slow peer costs as much memory as the
-node has routes of its own, and gets the latest state when it reads again.
+What it is told is worked out by its update group (`speaker.update_group`), together with all peers to whom the same is
+said.  Here is what is its own: what it holds, the route targets that it asked for, refreshes, End-of-RIB.
 
-    [ local routes ] ~dirty~> wanted by the peer's RT membership? --> as iBGP or eBGP --> grouped by attributes -->
-    UPDATE
+    pending keys --all told--> a place in the log of the group --the end--> the group looks at the next changes
+         ^                                     |
+         +--- new session, refresh, memberships, other terms, too slow
 
-Received routes are not passed on: the node is a PE, neither transit nor, yet, a route reflector.
+What is to be sent is never a queue of messages of its own: a slow peer costs as much memory as there are routes at
+most, and gets the latest state when it reads again.
 
 End-of-RIB (RFC 4724 section 2) follows the first full table of each family.  It is what makes a helper drop
 our stale routes after our restart, so it waits for two things: that the node has said all its routes (`released`),
 and, where RT membership is negotiated, that the peer's memberships are in (RFC 4684 section 6), for 60 s at most.
 
-A route that does not fit into a message beside its attributes is withheld; `reason_untold` says so.
+A refresh after End-of-RIB is put between BoRR and EoRR where the peer knows them (RFC 7313 section 4); one before it
+is answered with the routes alone, since BoRR must not come before End-of-RIB.
+
+A route that does not fit into a message beside its attributes is withheld, and so is what `speaker.outward` keeps
+back; `reason_untold` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Set
 
 from speaker.adj_rib_in import WITH_TARGETS
-from speaker.decision import DEFAULT_LOCAL_PREF, LOCAL
-from speaker.path import AS_SEQUENCE, Attributes, Path
-from speaker.rib import Rib, RibReader
+from speaker.membership import Membership
+from speaker.outward import Towards
+from speaker.path import Path
 from speaker.session import Negotiated
 from speaker.table import Reader
 from speaker.terms import ACCEPT_ALL, Terms
+from speaker.update_group import NOTHING, OCTETS_A_KEY, Held, Member, Told, UpdateGroup, UpdateGroups, anew, audience
 from speaker.values import Family
-from speaker.wire.attribute import Interner, make
-from speaker.wire.community import NON_TRANSITIVE
-from speaker.wire.message import RouteRefresh
-from speaker.wire.update import encode_updates, encode_withdrawals, end_of_rib
+from speaker.wire.capability import LongLivedGracefulRestart
+from speaker.wire.message import KEEPALIVE, RouteRefresh
+from speaker.wire.update import end_of_rib
 
 MEMBERSHIP_WAIT_S = 60.0
 KEYS_A_TURN = 4096
-OCTETS_A_KEY = 32
-"""What a route takes in a message, at least; how many are looked at in a turn follows from the room that there is."""
+"""How many routes are looked at in a turn, at most; less where there is little room."""
 
-
-class Membership:
-    """The route targets that a peer asked for (RFC 4684): prefixes of origin AS and route target."""
-
-    def __init__(self, keys: Iterable[bytes]) -> None:
-        self.exact: set[bytes] = set()
-        self.partial: dict[int, set[int]] = {}  # by how many bits of a route target count: those bits
-        self.everything = False
-        for key in keys:
-            bits = key[-1]
-            if bits <= 32:  # the default route, or an origin AS without a target: any target of that origin
-                self.everything = True
-            elif bits == 96:
-                self.exact.add(key[4:12])
-            else:
-                self.partial.setdefault(bits - 32, set()).add(_leading(key[4:-1], bits - 32))
-
-    def wants(self, attributes: Attributes) -> bool:
-        """Tell whether a route with these attributes has a route target that the peer asked for."""
-        targets = attributes.route_targets
-        if self.everything or not targets.isdisjoint(self.exact):
-            return True
-        return any(_leading(target, bits) in asked for bits, asked in self.partial.items() for target in targets)
-
-
-def _leading(octets: bytes, bits: int) -> int:
-    """Return the leading bits of a route target, whose octets may be cut off behind them."""
-    return int.from_bytes(octets.ljust(8, b"\0"), "big") >> 64 - bits
+BEGIN, END = 1, 2  # of a refresh (RFC 7313 section 3.2)
 
 
 class AdjRibOut:
     """The sending half of one peer; pulled by the transport when the socket can take more."""
 
-    def __init__(self, source: str, rib: Rib, interner: Interner) -> None:
+    def __init__(self, source: str, groups: UpdateGroups) -> None:
         self.source = source
-        self.rib = rib
-        self.interner = interner
         self.negotiated: Negotiated | None = None
         self.terms = ACCEPT_ALL
-        self.sent: dict[Family, dict[bytes, Path | None]] = {}  # what the peer holds of us; None: to be told again
-        self.unfit: dict[Family, dict[bytes, str]] = {}  # why a route cannot be told
         self.told_all: set[Family] = set()  # families whose End-of-RIB went out
         self.released = False
-        self._local: RibReader | None = None
-        self._members: Reader[bytes, Path] | None = None
-        self._membership: Membership | None = None
+        self._groups = groups
+        self._families: list[Family] = []  # in the order in which they are told
+        self._member: Member | None = None
+        self._group: UpdateGroup | None = None
+        self._memberships: Reader[bytes, Path] | None = None
         self._members_synced = False
         self._members_until = 0.0
         self._requests: list[bytes] = []
+        self._refreshing: dict[Family, bool] = {}  # BoRR is said
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established: everything is to be told anew."""
         self.down()
         self.negotiated = negotiated
-        self.sent = {family: {} for family in negotiated.families}
-        self.unfit = {family: {} for family in negotiated.families}
-        self._local = self.rib.reader(negotiated.families, LOCAL)
-        for family in negotiated.families:
-            self.rib.table(family, LOCAL)
+        # Memberships first: what others send us depends on them.
+        self._families = sorted(negotiated.families, key=lambda family: (family is not Family.RTC, family))
+        membership = None
         if Family.RTC in negotiated.families:
-            self._members = self.rib.table(Family.RTC, self.source).reader()
-            self._membership = Membership(())
+            self._memberships = self._groups.rib.table(Family.RTC, self.source).reader()
             self._members_until = now + MEMBERSHIP_WAIT_S
+            membership = Membership(())
+        self._member = Member(self.source, self._families, membership)
+        self._group = self._groups.join(self._member, self._towards(negotiated))
+        for family, told in self._group.told.items():
+            self._member.pending[family] = dict.fromkeys(told, NOTHING)
 
     def down(self) -> None:
         """The session is lost: nothing is told any more."""
-        if self._local is not None:
-            self.rib.close(self._local)
-        if self._members is not None:
-            self._members.close()
-        self.negotiated = self._local = self._members = self._membership = None
+        if self._member is not None and self._group is not None:
+            self._groups.leave(self._member, self._group)
+        if self._memberships is not None:
+            self._memberships.close()
+        self.negotiated = self._member = self._group = self._memberships = None
         self._members_synced = False
-        self.sent, self.unfit, self.told_all, self._requests = {}, {}, set(), []
+        self.told_all, self._requests, self._refreshing = set(), [], {}
+
+    def _towards(self, negotiated: Negotiated) -> Towards:
+        terms, add_path = self.terms, negotiated.add_path_send
+        return Towards(
+            families=negotiated.families,
+            ibgp=negotiated.ibgp,
+            client=terms.client and negotiated.ibgp,
+            local_as=negotiated.local_as,
+            as4=negotiated.as4,
+            message_limit=negotiated.message_limit,
+            add_path=add_path,
+            paths_out=terms.paths_out if add_path else 1,
+            exporting=terms.exporting,
+            extended_next_hop=negotiated.extended_next_hop,
+            role=negotiated.role,
+            long_lived=any(isinstance(told, LongLivedGracefulRestart) for told in negotiated.remote_capabilities),
+            reflecting=self._groups.reflecting,
+        )
+
+    # What happens meanwhile
 
     def members_synced(self) -> None:
         """The peer's RT memberships are complete."""
@@ -117,10 +116,10 @@ class AdjRibOut:
 
     def members_unreadable(self) -> None:
         """The peer's RT memberships cannot be read any more: it gets all routes, as if it had never spoken of them."""
-        if self._members is not None:
-            self._members.close()
-            self._members = self._membership = None
-            self._members_changed()
+        if self._memberships is not None:
+            self._memberships.close()
+            self._memberships = None
+            self._asked_for(None)
 
     def tick(self, now: float) -> None:
         """Wait no longer for RT memberships when their time is over (RFC 4684 section 6)."""
@@ -128,137 +127,248 @@ class AdjRibOut:
         if deadline is not None and now >= deadline:
             self._members_synced = True
 
-    def ask_again(self) -> None:
-        """Ask the peer for all routes of the families that have route targets (RFC 2918)."""
+    def deadline(self) -> float | None:
+        """Return when waiting for memberships ends, if that is going on."""
+        return self._members_until if self._memberships is not None and not self._members_synced else None
+
+    def ask_again(self, families: Set[Family] = WITH_TARGETS) -> None:
+        """Ask the peer for all routes of these families, of those that have route targets by default (RFC 2918)."""
         if self.negotiated is not None and self.negotiated.route_refresh:
-            for family in sorted(self.negotiated.families & WITH_TARGETS):
+            for family in sorted(self.negotiated.families & families):
                 request = RouteRefresh(family).encode()
                 if request not in self._requests:
                     self._requests.append(request)
 
-    def change(self, terms: Terms) -> None:
-        """Tell by other terms."""
-        self.terms = terms
-
     def refresh(self, family: Family) -> None:
         """The peer asks for a family again (RFC 2918 section 4)."""
-        if self._local is None or family not in self.sent:
+        member, group, negotiated = self._member, self._group, self.negotiated
+        if member is None or group is None or negotiated is None or family not in negotiated.families:
             return
-        part = self._local.parts[(family, LOCAL)]
-        self.sent[family] = dict.fromkeys(self.sent[family])
-        part.again(part.table.rows)
+        group.set_back(member)
+        pending = member.pending[family]
+        for key in [*pending, *group.told[family]]:
+            held = member.heard(family, pending.get(key, group.told[family].get(key, NOTHING)))
+            pending[key] = Held(anew(held))
+        if negotiated.enhanced_refresh and family in self.told_all:
+            self._refreshing[family] = False
+
+    def change(self, terms: Terms) -> None:
+        """Tell by other terms: only what differs is said."""
+        self.terms = terms
+        self.regroup()
+
+    def regroup(self) -> None:
+        """Go where the peer belongs by its terms and by whether the node reflects; it is told the difference."""
+        member, old, negotiated = self._member, self._group, self.negotiated
+        if member is None or old is None or negotiated is None:
+            return
+        towards = self._towards(negotiated)
+        if towards == old.towards:
+            return
+        old.set_back(member)
+        held = {
+            family: {key: member.heard(family, member.pending[family].get(key, told)) for key, told in rows.items()}
+            for family, rows in old.told.items()
+        }
+        for family, pending in member.pending.items():
+            held[family] |= {key: member.heard(family, told) for key, told in pending.items()}
+        self._groups.leave(member, old)
+        if towards.client != old.towards.client and Family.RTC in held:  # the same paths, with another ORIGINATOR_ID
+            held[Family.RTC] = {key: anew(told) for key, told in held[Family.RTC].items()}
+        self._group = group = self._groups.join(member, towards)
+        for family in self._families:
+            while group.dirty(family):  # only what the new group has worked out can be compared
+                group.advance(family, KEYS_A_TURN)
+            told, before = group.told[family], held[family]
+            member.pending[family] = {
+                key: Held(before.get(key, NOTHING))
+                for key in (before | told)
+                if before.get(key, NOTHING) != member.heard(family, told.get(key, NOTHING))
+            }
+
+    def _asked_for(self, membership: Membership | None) -> None:
+        """Follow the peer's memberships: keys of which it hears more or less now are pending."""
+        member, group = self._member, self._group
+        if member is None or group is None:
+            return
+        group.set_back(member)
+        before = member.membership
+        for family in WITH_TARGETS.intersection(self._families):
+            pending = member.pending[family]
+            for key, told in pending.items():
+                pending[key] = Held(member.heard(family, told))
+            differing = {
+                targets
+                for targets in {targets for _, targets in group.audiences[family]}
+                if (before is None or before.wants(targets)) != (membership is None or membership.wants(targets))
+            }
+            if differing:
+                for key, told in group.told[family].items():
+                    if key not in pending and any(path.attributes.route_targets in differing for path, _ in told):
+                        pending[key] = Held(member.heard(family, told))
+        member.membership = membership
+
+    # What is said
+
+    def output(self, budget: int) -> bytes:
+        """Return the next whole messages, about `budget` octets; empty if there is nothing to say.
+
+        After many keys of which nothing is for this peer it is a KEEPALIVE, for others wait and the rest must follow.
+        """
+        if self._member is None or self._group is None:
+            return b""
+        if self._memberships is not None and self._memberships.dirty:
+            self._memberships.take()
+            self._asked_for(Membership(self._memberships.table.rows))
+        out: list[bytes] = []
+        if self._requests and not self._behind(Family.RTC):  # the answer shall know of our latest memberships
+            out, self._requests = self._requests, []
+        for family in [family for family, begun in self._refreshing.items() if not begun]:
+            self._refreshing[family] = True
+            out.append(RouteRefresh(family, BEGIN).encode())
+        size = looked_at = 0
+        while size < budget:
+            step = self._step(self._member, self._group, min(KEYS_A_TURN, (budget - size) // OCTETS_A_KEY + 1))
+            if step is None:
+                break
+            looked_at += step[0]
+            out += step[1]
+            size += sum(map(len, step[1]))
+            if looked_at >= KEYS_A_TURN and not out:
+                return KEEPALIVE
+        out += self._ends(self._member)
+        return b"".join(out)
+
+    def _step(self, member: Member, group: UpdateGroup, most: int) -> tuple[int, list[bytes]] | None:
+        """Go one step on; return how many keys that took and what is to be said, None when all is said (hot)."""
+        if member.position is None:
+            for family in self._families:
+                if member.pending[family]:
+                    return self._catch_up(member, group, family, most)
+            member.position = group.head
+        if member.position < group.head:
+            batch = group.log[member.position - group.first]
+            member.position += 1
+            hears, family = member.hears, batch.family
+            heard = [
+                chunk.octets
+                for chunk in batch.chunks
+                if hears(family, chunk.to) and not (chunk.but is not None and hears(family, chunk.but))
+            ]
+            if member.position == group.head:
+                group.trim()
+            return len(batch.changes), heard
+        for family in self._families:
+            if group.dirty(family):
+                return group.advance(family, most), []
+        return None
+
+    def _catch_up(self, member: Member, group: UpdateGroup, family: Family, most: int) -> tuple[int, list[bytes]]:
+        """Tell the present state of the next pending keys (hot)."""
+        pending, told = member.pending[family], group.told[family]
+        taken = dict(zip(pending, range(most), strict=False))
+        whole: list[bytes] = []
+        partly: list[tuple[bytes, Told]] = []
+        withdrawn: list[bytes] = []
+        for key in taken:
+            before = pending.pop(key)
+            now = told.get(key, NOTHING)
+            if not before:
+                if now:
+                    whole.append(key)
+                continue
+            held = group.by_identifier(family, key, member.heard(family, before))
+            wanted = group.by_identifier(family, key, member.heard(family, now))
+            withdrawn += [wire_key for wire_key in held if wire_key not in wanted]
+            changed = tuple(entry for wire_key, entry in wanted.items() if held.get(wire_key) != entry)
+            if changed == now and now:
+                whole.append(key)
+            elif changed:
+                partly.append((key, changed))
+        chunks = group.snapshot(family, tuple(whole)) if whole else []
+        if partly:
+            chunks = [*chunks, *group.encoded(family, partly)[0]]
+        said = list(group.withdrawn(family, withdrawn)) if withdrawn else []
+        said += [chunk.octets for chunk in chunks if member.hears(family, chunk.to)]
+        return len(taken), said
+
+    def _ends(self, member: Member) -> Iterator[bytes]:
+        """Yield what ends a refresh or a first full table."""
+        for family, begun in list(self._refreshing.items()):
+            if begun and not member.pending[family]:
+                del self._refreshing[family]
+                yield RouteRefresh(family, END).encode()
+        if self.released and len(self.told_all) < len(self._families):
+            for family in self._families:
+                if family not in self.told_all and self._complete(family) and not self._behind(family):
+                    self.told_all.add(family)
+                    yield end_of_rib(family)
+
+    def _complete(self, family: Family) -> bool:
+        return family not in WITH_TARGETS or self._memberships is None or self._members_synced
+
+    def _behind(self, family: Family) -> bool:
+        """Tell whether there is more to be told of a family."""
+        member, group = self._member, self._group
+        if member is None or group is None or family not in member.pending:
+            return False
+        unread = any(batch.family is family for batch in group.unread(member))
+        return bool(member.pending[family]) or unread or group.dirty(family)
+
+    # For the looking glass
+
+    @property
+    def sent(self) -> dict[Family, Sent]:
+        """What the peer holds of us."""
+        if self._member is None or self._group is None:
+            return {}
+        return {family: Sent(self._member, self._group, family) for family in self._families}
 
     def reason_untold(self, family: Family, key: bytes) -> str:
-        """Tell why the peer was not told of one of our routes (for the looking glass)."""
-        if self.negotiated is None:
+        """Tell why the peer was not told of a route."""
+        member, group = self._member, self._group
+        if self.negotiated is None or member is None or group is None:
             return "the session is not established"
         if family not in self.negotiated.families:
             return f"the session does not carry {family.text}"
-        path = self.rib.table(family, LOCAL).get(key)
-        if path is None:
-            return "the route is not announced yet"
-        if self._membership is not None and family in WITH_TARGETS and not self._membership.wants(path.attributes):
+        reason = group.reason_untold(family, key)
+        if reason:
+            return reason
+        chosen = group.chosen(family, key)
+        if not member.heard(family, chosen):
+            if all(audience(entry)[0] == self.source for entry in chosen):
+                return "it came from this peer"
             return "the peer did not ask for any of its route targets (RFC 4684)"
-        if key in self.unfit[family]:
-            return self.unfit[family][key]
-        return "it is about to be sent"
+        return group.unfit[family].get(key, "it is about to be sent")
 
-    def deadline(self) -> float | None:
-        """Return when waiting for memberships ends, if that is going on."""
-        return self._members_until if self._members is not None and not self._members_synced else None
 
-    def output(self, budget: int) -> bytes:
-        """Return the next whole messages, about `budget` octets; empty if there is nothing to say."""
-        if self.negotiated is None or self._local is None:
-            return b""
-        self._look_at_members()
-        out: list[bytes] = []
-        size = 0
-        members = self._local.parts.get((Family.RTC, LOCAL))
-        if self._requests and not (members and members.dirty):  # the answer shall know of our latest memberships
-            out, self._requests = self._requests, []
-        for family in sorted(self.negotiated.families, key=lambda family: (family is not Family.RTC, family)):
-            part = self._local.parts[(family, LOCAL)]
-            while part.dirty and size < budget:
-                for message in self._messages(family, part, budget - size):
-                    out.append(message)
-                    size += len(message)
-            if not part.dirty and family not in self.told_all and self._complete(family):
-                self.told_all.add(family)
-                out.append(end_of_rib(family))
-                size += len(out[-1])
-        return b"".join(out)
+class Sent:
+    """The NLRI keys of a family that a peer holds; the length counts paths, of which a key may have several."""
 
-    def _complete(self, family: Family) -> bool:
-        return self.released and (family not in WITH_TARGETS or self._members is None or self._members_synced)
+    def __init__(self, member: Member, group: UpdateGroup, family: Family) -> None:
+        self._member = member
+        self._told = group.told[family]
+        self._counts = group.audiences[family]
+        self._family = family
+        self._unsaid: dict[bytes, Told | Held] = dict(member.pending[family])
+        for batch in group.unread(member):
+            if batch.family is family:
+                for key, before in batch.changes.items():
+                    self._unsaid.setdefault(key, before)
 
-    def _look_at_members(self) -> None:
-        """Follow the peer's memberships."""
-        if self._members is not None and self._members.dirty:
-            self._members.take()
-            self._membership = Membership(self._members.table.rows)
-            self._members_changed()
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, bytes) and bool(self.paths(key))
 
-    def _members_changed(self) -> None:
-        """Make every route with targets dirty again."""
-        if self._local is not None:
-            for (family, _), part in self._local.parts.items():
-                if family in WITH_TARGETS:
-                    part.again(part.table.rows)
+    def __iter__(self) -> Iterator[bytes]:
+        return (key for key in self._told | self._unsaid if key in self)
 
-    def _messages(self, family: Family, part: Reader[bytes, Path], room: int) -> Iterator[bytes]:
-        """Yield the UPDATEs for the next dirty keys of a family: withdrawals, then routes by attributes (hot)."""
-        assert self.negotiated is not None
-        sent, unfit = self.sent[family], self.unfit[family]
-        withdrawn: list[bytes] = []
-        by_attributes: dict[Attributes, list[tuple[bytes, Path]]] = {}
-        for key in part.take(min(KEYS_A_TURN, room // OCTETS_A_KEY + 1)):
-            path = part.table.rows.get(key)
-            if path is not None and self._membership is not None and family in WITH_TARGETS:
-                path = path if self._membership.wants(path.attributes) else None
-            if unfit:
-                unfit.pop(key, None)
-            if path is None:
-                if key in sent:
-                    del sent[key]
-                    withdrawn.append(key)
-            elif sent.get(key) is not path:
-                by_attributes.setdefault(path.attributes, []).append((key, path))
-        as4 = self.negotiated.as4
-        announced: list[bytes] = []
-        for attributes, told in by_attributes.items():
-            routes = ((key, path.extra) for key, path in told)
-            try:
-                announced += list(encode_updates(family, self._outward(attributes), routes, as4=as4))
-            except ValueError as error:
-                unfit.update((key, str(error)) for key, _ in told)
-                for key in sent.keys() & unfit.keys():
-                    del sent[key]
-                    withdrawn.append(key)
-            else:
-                sent.update(told)
-        yield from encode_withdrawals(family, withdrawn)
-        yield from announced
+    def __len__(self) -> int:
+        member, family = self._member, self._family
+        count = sum(number for each, number in self._counts.items() if member.hears(family, each))
+        for key, before in self._unsaid.items():
+            count += len(member.heard(family, before)) - len(member.heard(family, self._told.get(key, NOTHING)))
+        return count
 
-    def _outward(self, attributes: Attributes) -> Attributes:
-        """Return the attributes as this peer gets them (RFC 4271 sections 5.1.2 and 5.1.5, RFC 4360 section 6)."""
-        assert self.negotiated is not None
-        as_path, communities = attributes.as_path, attributes.ext_communities
-        local_pref: int | None = None
-        if self.negotiated.ibgp:
-            local_pref = DEFAULT_LOCAL_PREF if attributes.local_pref is None else attributes.local_pref
-        else:
-            as_path = ((AS_SEQUENCE, (self.negotiated.local_as,)), *as_path)
-            communities = tuple(each for each in communities if not each[0] & NON_TRANSITIVE)
-        return make(
-            self.interner,
-            next_hop=attributes.next_hop,
-            origin=attributes.origin,
-            as_path=as_path,
-            med=attributes.med,
-            local_pref=local_pref,
-            communities=attributes.communities,
-            ext_communities=communities,
-            large_communities=attributes.large_communities,
-            pmsi=attributes.pmsi,
-        )
+    def paths(self, key: bytes) -> Told:
+        """Return what the peer was told last of a key."""
+        return self._member.heard(self._family, self._unsaid.get(key, self._told.get(key, NOTHING)))

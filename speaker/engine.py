@@ -5,6 +5,10 @@
 
 The engine also answers the question that everything destructive waits for: has every peer said all that it
 knows (`synced`)?  Until then absence proves nothing.
+
+With the first client among the neighbours the node is a route reflector (RFC 4456): received routes are kept whole,
+wanted here or not, and passed on.  Its End-of-RIB then waits for those of its peers too (`select`), since what it
+tells is theirs (RFC 4724 section 4.1).
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from speaker.adj_rib_out import AdjRibOut
 from speaker.rib import Interest, Rib
 from speaker.session import Negotiated
 from speaker.terms import ACCEPT_ALL, Terms
+from speaker.update_group import UpdateGroups
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from speaker.wire.update import Update
@@ -24,18 +29,21 @@ from speaker.wire.update import Update
 class Neighbour:
     """What one peer's sessions read and write; lives as long as the peer is configured."""
 
-    def __init__(self, name: str, rib: Rib, interest: Interest, own: Own, interner: Interner, released: bool) -> None:
+    def __init__(self, name: str, interest: Interest, groups: UpdateGroups) -> None:
         self.name = name
-        self.adj_rib_in = AdjRibIn(name, rib, interest, own)
-        self.adj_rib_out = AdjRibOut(name, rib, interner)
-        self.adj_rib_out.released = released
+        self.adj_rib_in = AdjRibIn(name, groups.rib, interest, groups.own)
+        self.adj_rib_out = AdjRibOut(name, groups)
         self.negotiated: Negotiated | None = None
         self.terms = ACCEPT_ALL
+        self._groups = groups
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established."""
         self.negotiated = negotiated
+        known = self._groups.rib.origins.get(self.name)
         self.adj_rib_in.up(negotiated, now)
+        if known not in (None, self._groups.rib.origins.get(self.name)):
+            self._groups.origin_changed(self.name)
         self.adj_rib_out.up(negotiated, now)
 
     def update(self, update: Update, now: float) -> None:
@@ -53,7 +61,7 @@ class Neighbour:
         self.adj_rib_in.refreshing(family, begins, now)
 
     def change(self, terms: Terms, now: float) -> None:
-        """Treat the peer's routes by other terms from now on."""
+        """Treat the peer's routes by other terms from now on; by way of `Engine.change`, as others are affected."""
         self.terms = terms
         self.adj_rib_in.change(terms, now)
         self.adj_rib_out.change(terms)
@@ -72,6 +80,9 @@ class Neighbour:
 
     def output(self, budget: int) -> bytes:
         """Return the next whole messages for the peer, about `budget` octets."""
+        if self.adj_rib_in.wanted_again:
+            self.adj_rib_out.ask_again(self.adj_rib_in.wanted_again)
+            self.adj_rib_in.wanted_again.clear()
         return self.adj_rib_out.output(budget)
 
     def tick(self, now: float) -> None:
@@ -81,7 +92,7 @@ class Neighbour:
 
     def deadline(self) -> float | None:
         """Return when `tick` is wanted next."""
-        times = [time for time in (self.adj_rib_in.stale_until, self.adj_rib_out.deadline()) if time is not None]
+        times = [time for time in (self.adj_rib_in.deadline(), self.adj_rib_out.deadline()) if time is not None]
         return min(times, default=None)
 
     @property
@@ -104,13 +115,22 @@ class Engine:
         self.own = own
         self.interner = interner
         self.neighbours: dict[str, Neighbour] = {}
+        self.groups = UpdateGroups(rib, own)
         self.released = False
+        self.selected = False
 
     def add(self, name: str) -> Neighbour:
         """Make the neighbour for a new peer."""
-        neighbour = Neighbour(name, self.rib, self.interest, self.own, self.interner, self.released)
-        self.neighbours[name] = neighbour
+        neighbour = self.neighbours[name] = Neighbour(name, self.interest, self.groups)
+        neighbour.adj_rib_in.reflecting = self.groups.reflecting
+        self._tell_released()
         return neighbour
+
+    def change(self, name: str, terms: Terms, now: float) -> None:
+        """Treat a peer's routes by other terms from now on: the sessions stay, and what differs is said."""
+        neighbour = self.neighbours[name]
+        self._set_client(name, terms.client)
+        neighbour.change(terms, now)
 
     def remove(self, name: str) -> None:
         """Forget a peer, with all that it told."""
@@ -118,12 +138,36 @@ class Engine:
         if neighbour is not None:
             neighbour.adj_rib_in.forget()
             neighbour.adj_rib_out.down()
+            self._set_client(name, False)
+
+    def _set_client(self, name: str, client: bool) -> None:
+        before = self.groups.reflecting
+        self.groups.set_client(name, client)
+        reflecting = self.groups.reflecting
+        if reflecting == before:
+            return
+        for neighbour in self.neighbours.values():
+            neighbour.adj_rib_in.reflecting = reflecting
+            neighbour.adj_rib_out.regroup()
+            if reflecting:
+                neighbour.adj_rib_out.ask_again()
+            else:
+                neighbour.adj_rib_in.prune()
+        self._tell_released()
 
     def release(self) -> None:
         """The node has said all that it knew when it started: End-of-RIB may go out (RFC 4724 section 4.1)."""
         self.released = True
+        self._tell_released()
+
+    def select(self) -> None:
+        """The peers have said all that they knew when the node started, or were waited for long enough."""
+        self.selected = True
+        self._tell_released()
+
+    def _tell_released(self) -> None:
         for neighbour in self.neighbours.values():
-            neighbour.adj_rib_out.released = True
+            neighbour.adj_rib_out.released = self.released and (self.selected or not self.groups.reflecting)
 
     def targets_changed(self, grown: bool, shrunk: bool) -> None:
         """Follow a change of what is imported: ask for what is wanted now, drop what is not."""
@@ -136,6 +180,13 @@ class Engine:
     def synced(self, names: Iterable[str]) -> bool:
         """Tell whether all these peers have said all that they know."""
         return all(name in self.neighbours and self.neighbours[name].synced for name in names)
+
+    def take_reports(self) -> list[str]:
+        """Return what an operator wants to know since the last asking, a line each."""
+        found = [f"peer={each.name} {text}" for each in self.neighbours.values() for text in each.adj_rib_in.reports]
+        for neighbour in self.neighbours.values():
+            neighbour.adj_rib_in.reports.clear()
+        return found
 
     def tick(self, now: float) -> None:
         """Let the timers of all neighbours run."""

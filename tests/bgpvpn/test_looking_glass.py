@@ -15,6 +15,7 @@ from speaker.values import Family
 from speaker.wire.attribute import make
 from speaker.wire.community import encapsulation, mac_mobility
 from tests.fakes.middle import SELF, Middle, bind, bind_port, network, port, vpn, vpn_key
+from tests.speaker.routes import session
 
 OTHER_MAC = "02:00:00:00:00:99"
 RED = (*network("red"), port("p1", "red", "10.1.0.5"), vpn("a", "1:1"), bind("a", "red"))
@@ -184,13 +185,15 @@ def test_a_route_that_was_refused_on_arrival_says_why():
 def test_an_own_route_says_what_it_waits_for_and_who_was_told():
     made = middle()
     made.fail(("attachment", "p1"))
-    out = neighbour(made).adj_rib_out
+    peer = neighbour(made)
+    out = peer.adj_rib_out
     (own,) = views.explain_prefix(made.node, "10.1.0.5", {}, {"peer-1": out})["own"]
     assert own["announced"] is False
     assert own["waits_for"] == [{"object": "attachment p1", "state": "pending", "reason": "it is down"}]
     assert own["not_told_to"] == [{"peer": "peer-1", "reason": "the session is not established"}]
     made.repair(("attachment", "p1"))
-    out.sent[Family.VPNV4] = dict(made.node.rib.table(Family.VPNV4, "local").rows)
+    peer.up(session(Family.VPNV4), 0.0)
+    peer.output(1 << 16)
     (own,) = views.explain_prefix(made.node, "10.1.0.5", {}, {"peer-1": out})["own"]
     assert (own["announced"], own["waits_for"], own["told_to"], own["not_told_to"]) == (True, [], ["peer-1"], [])
 

@@ -10,7 +10,7 @@ from speaker.values import Family, RouteDistinguisher, RouteTarget, prefix_bytes
 from speaker.wire.attribute import Interner
 from speaker.wire.capability import GracefulRestart
 from speaker.wire.community import is_route_target
-from speaker.wire.message import HEADER_SIZE, ROUTE_REFRESH, RouteRefresh, split
+from speaker.wire.message import HEADER_SIZE, KEEPALIVE_TYPE, ROUTE_REFRESH, RouteRefresh, split
 from speaker.wire.update import Update, UpdateDecoder, encode_updates
 
 LABEL = bytes.fromhex("000641")
@@ -97,27 +97,45 @@ class Listener:
     held: dict[tuple[Family, bytes], Path] = attrs.field(factory=dict)
     ended: list[Family] = attrs.field(factory=list)  # End-of-RIBs
     requested: list[Family] = attrs.field(factory=list)  # route refreshes
+    refreshed: list[tuple[Family, int]] = attrs.field(factory=list)  # their begins (1) and ends (2)
     idle_withdrawals: int = 0  # of what it did not hold
     messages: int = 0
+    keepalives: int = 0
     unanswered: set[tuple[Family, bytes]] = attrs.field(factory=set)  # routes that it asked for again
     decoder: UpdateDecoder = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         agreed = self.negotiated
-        self.decoder = UpdateDecoder(Interner(), ibgp=agreed.ibgp, as4=agreed.as4, families=agreed.families)
+        self.decoder = UpdateDecoder(
+            Interner(), ibgp=agreed.ibgp, as4=agreed.as4, families=agreed.families, add_path=agreed.add_path_send
+        )
 
     def hear(self, octets: bytes) -> None:
         """Take whole messages in."""
         while octets:
-            messages, used = split(octets)
+            messages, used = split(octets, self.negotiated.message_limit)
             assert used, "whole messages only"
             octets = octets[used:]
             for kind, body in messages:
                 self.messages += 1
                 if kind == ROUTE_REFRESH:
-                    self.requested.append(Family(RouteRefresh.decode(body).family))
+                    self._refresh(RouteRefresh.decode(body))
+                elif kind == KEEPALIVE_TYPE:
+                    self.keepalives += 1
                 else:
                     self._update(body)
+
+    def _refresh(self, refresh: RouteRefresh) -> None:
+        family = Family(refresh.family)
+        if refresh.subtype == 0:
+            self.requested.append(family)
+            return
+        assert self.negotiated.enhanced_refresh
+        assert family in self.ended, "BoRR before End-of-RIB (RFC 7313 section 4)"
+        self.refreshed.append((family, refresh.subtype))
+        if refresh.subtype == 2:
+            left = [at for at in self.unanswered if at[0] is family]
+            assert not left, f"EoRR before {len(left)} routes were told again"
 
     def _update(self, body: bytes) -> None:
         update = self.decoder.decode(body)

@@ -1,0 +1,500 @@
+"""What peers of one kind are told: worked out and encoded once for all of them.
+
+    [rib] ~dirty~> best of the eligible --> export policy --> told --> log of whole messages --> a Member's place there
+                                                               |                                  ^ when it has all
+                                                               +--> a Member's pending keys ------+
+
+A group serves all established peers to whom `Towards` is the same.  `told` holds what they are told.  A turn takes
+dirty keys, compares, encodes, and appends a Batch to the log, of which each member only knows the next number.  A
+member that is new, asks for a refresh or falls behind the end of the log, which is bounded, has pending keys of its own
+until it knows the present state, and goes on at the head of the log.  So a reader that is stuck costs as much memory
+as there are routes at most, harms nobody, and hears the latest state when it reads again.
+
+Members differ in two things: a route is not told to the peer that it came from, and who speaks RT membership (RFC 4684)
+hears what it asked for.  Both follow from the sender and the route targets of a path, its Audience.  All routes of a
+Chunk have the same, so that a member takes a chunk or leaves it; and when a route comes to have another one, its
+withdrawal goes to those who heard the old and do not hear the new.
+
+Which paths (RFC 4456 section 6): without a client the node passes nothing on, and only our own routes are read.  With
+one, the sources of a key compete that are eligible for such a peer: all of them for a client and for a peer of another
+AS; for an iBGP peer that is no client our own, those of clients and those of other ASes.  The best of the eligible is
+told, even if the node itself uses another one: "best external", so that a peer never lacks a path because the best one
+came from its own side.  Where several paths are agreed on (RFC 7911) these are the first ones by repeated decision.
+A path that is then kept back (see `speaker.outward`) has no substitute, and neither has one that came from the peer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import attrs
+
+from speaker.adj_rib_in import WITH_TARGETS, Own
+from speaker.decision import LOCAL, Candidate, tiers
+from speaker.membership import Membership
+from speaker.outward import Towards, kept_back, outward, unsuited
+from speaker.path import Attributes, Path
+from speaker.rib import Rib, Source, peer_of
+from speaker.table import Reader
+from speaker.terms import accept
+from speaker.values import Family
+from speaker.wire.update import encode_updates, encode_withdrawals
+
+LOG_OCTETS = 4 << 20
+"""How much of what was said is kept for members that read more slowly, about."""
+
+OCTETS_A_KEY = 32
+"""What a route takes in a message, at least."""
+
+SNAPSHOTS_KEPT = 64
+"""How many runs of the present state are kept encoded, for members that come up together."""
+
+ENTRIES_KEPT = 65536
+
+Entry = tuple[Path, Source]
+"""A path as the export policy leaves it, and where it came from."""
+
+Told = tuple[Entry, ...]
+"""The paths told of a key, best first; compared entry by entry, paths by identity."""
+
+NOTHING: Told = ()
+
+Audience = tuple[str, frozenset[bytes]]
+"""Who sent a path, and its route targets: all that decides which members hear it."""
+
+
+def audience(entry: Entry) -> Audience:
+    """Return the audience of a path (hot)."""
+    return peer_of(entry[1]), entry[0].attributes.route_targets
+
+
+@attrs.frozen
+class Held:
+    """What a member holds of a key, where it is not what it was told by its present memberships."""
+
+    told: Told
+
+
+class Chunk:
+    """Whole messages for one audience; they are encoded when somebody wants them."""
+
+    __slots__ = ("_messages", "_octets", "but", "to")
+
+    def __init__(self, to: Audience, but: Audience | None, messages: Iterable[bytes]) -> None:
+        self.to = to
+        self.but = but  # not to who belongs to this audience as well
+        self._messages = messages
+        self._octets: bytes | None = None
+
+    @property
+    def octets(self) -> bytes:
+        """The messages."""
+        if self._octets is None:
+            self._octets = b"".join(self._messages)
+            self._messages = ()
+        return self._octets
+
+
+@attrs.frozen
+class Batch:
+    """What one turn changed: the keys with what was told of them before, and the messages that say so."""
+
+    family: Family
+    changes: dict[bytes, Told]
+    chunks: list[Chunk]
+    weight: int
+
+
+class Member:
+    """Where one peer stands in its group."""
+
+    def __init__(self, peer: str, families: Iterable[Family], membership: Membership | None) -> None:
+        self.peer = peer
+        self.client = False
+        self.membership = membership  # None: it hears all route targets
+        self.position: int | None = None  # of the next batch; None: it goes through its pending keys
+        self.pending: dict[Family, dict[bytes, Told | Held]] = {family: {} for family in families}
+
+    def hears(self, family: Family, audience: Audience) -> bool:
+        """Tell whether the peer is told of paths with this audience (hot).
+
+        A client hears of its own RT memberships, as the reflector's: see `speaker.outward`.
+        """
+        peer, targets = audience
+        if peer == self.peer and not (self.client and family is Family.RTC):
+            return False
+        return self.membership is None or family not in WITH_TARGETS or self.membership.wants(targets)
+
+    def heard(self, family: Family, told: Told | Held) -> Told:
+        """Return what the peer holds if this was told."""
+        if isinstance(told, Held):
+            return told.told
+        return tuple(entry for entry in told if self.hears(family, audience(entry)))
+
+
+class UpdateGroup:
+    """The peers of one kind."""
+
+    def __init__(self, towards: Towards, groups: UpdateGroups) -> None:
+        self.towards = towards
+        self.groups = groups
+        self.members: list[Member] = []
+        self.told: dict[Family, dict[bytes, Told]] = {family: {} for family in towards.families}
+        self.audiences: dict[Family, Counter[Audience]] = {family: Counter() for family in towards.families}
+        self.unfit: dict[Family, dict[bytes, str]] = {family: {} for family in towards.families}
+        self.log: deque[Batch] = deque()
+        self.first = 0  # the number of the oldest batch in the log
+        self._weight = 0
+        self._rib = groups.rib
+        self._reader = self._rib.reader(towards.families, None if towards.reflecting else LOCAL)
+        self._parts: dict[Family, list[Reader[bytes, Path]]] = {}
+        self._entries: dict[tuple[Family, Path, Source], Told] = {}
+        self._snapshots: dict[tuple[Family, tuple[bytes, ...]], list[Chunk]] = {}
+        for family in towards.families:
+            self._rib.table(family, LOCAL)
+
+    @property
+    def head(self) -> int:
+        """The number of the batch that comes next."""
+        return self.first + len(self.log)
+
+    def close(self) -> None:
+        """Stop reading the RIB."""
+        self._rib.close(self._reader)
+
+    # What is told
+
+    def dirty(self, family: Family) -> bool:
+        """Tell whether there are changes of the RIB that were not looked at."""
+        return any(part.dirty for part in self._of(family))
+
+    def _of(self, family: Family) -> list[Reader[bytes, Path]]:
+        if sum(map(len, self._parts.values())) != len(self._reader.parts):
+            self._parts = {each: [] for each in self.towards.families}
+            for (each, _), part in self._reader.parts.items():
+                self._parts[each].append(part)
+        return self._parts.get(family, [])
+
+    def advance(self, family: Family, most: int) -> int:
+        """Look at up to `most` dirty keys, and let the log say what changed; return how many they were (hot)."""
+        keys: dict[bytes, Path | None] = {}
+        for part in self._of(family):
+            if part.dirty:
+                keys |= part.take(most - len(keys))
+                if len(keys) >= most:
+                    break
+        tables = self._eligible(family)
+        told, unfit = self.told[family], self.unfit[family]
+        changes: dict[bytes, Told] = {}
+        chosen: dict[bytes, Told] = {}
+        for key in keys:
+            before = told.get(key, NOTHING)
+            now = self._choose(family, key, tables)
+            if unfit:
+                unfit.pop(key, None)
+            if now != before:
+                changes[key] = before
+                chosen[key] = now
+        if changes:
+            self._commit(family, changes, chosen)
+        return len(keys)
+
+    def _commit(self, family: Family, changes: dict[bytes, Told], chosen: dict[bytes, Told]) -> None:
+        told, audiences = self.told[family], self.audiences[family]
+        new = {
+            key: now if not (before := changes[key]) else tuple(entry for entry in now if entry not in before)
+            for key, now in chosen.items()
+        }
+        chunks, unfit = self.encoded(family, new.items())
+        for key, source, reason in unfit:
+            self.unfit[family][key] = reason
+            chosen[key] = tuple(entry for entry in chosen[key] if entry[1] != source)
+        for key, now in chosen.items():
+            before = changes[key]
+            if now:
+                told[key] = now
+            elif before:
+                del told[key]
+            for entry in now:
+                audiences[audience(entry)] += 1
+            for entry in before:
+                at = audience(entry)
+                audiences[at] -= 1
+                if not audiences[at]:
+                    del audiences[at]
+        chunks = [*self._withdrawals(family, changes, chosen), *chunks]
+        for member in self.members:
+            if member.position is None:
+                pending = member.pending[family]
+                for key, before in changes.items():
+                    pending.setdefault(key, before)
+        weight = OCTETS_A_KEY * len(changes) + sum(len(chunk.octets) for chunk in chunks if chunk.but is None)
+        self.log.append(Batch(family, changes, chunks, weight))
+        self._weight += weight
+        self._snapshots.clear()
+        self.trim()
+
+    def _eligible(self, family: Family) -> list[tuple[Source, dict[bytes, Path]]]:
+        """Return the rows of the sources that such peers may hear of."""
+        sources = self._rib.sources(family) if self.towards.reflecting else [(LOCAL, self._rib.table(family, LOCAL))]
+        return [(source, table.rows) for source, table in sources if table.rows and self.eligible(source)]
+
+    def eligible(self, source: Source) -> bool:
+        """Tell whether such peers may hear of a source (RFC 4456 section 6)."""
+        towards, peer = self.towards, peer_of(source)
+        if source == LOCAL or not towards.ibgp or towards.client:
+            return True
+        return self._rib.origin(peer).external or peer in self.groups.clients
+
+    def _choose(self, family: Family, key: bytes, tables: list[tuple[Source, dict[bytes, Path]]]) -> Told:
+        """Return what is to be told of a key now (hot)."""
+        found = [(path, source) for source, rows in tables if (path := rows.get(key)) is not None]
+        if len(found) == 1:
+            return self._entry(family, key, *found[0])
+        if not found:
+            return NOTHING
+        most = self.towards.paths_out if family in self.towards.add_path else 1
+        chosen = self._ranked(found, key, most)
+        return tuple(entry for path, source in chosen for entry in self._entry(family, key, path, source))
+
+    def _ranked(self, found: list[Entry], key: bytes, most: int) -> list[Entry]:
+        candidates = []
+        for path, source in found:
+            origin = self._rib.origin(peer_of(source))
+            candidates.append(Candidate(path, source, key, origin.external, origin.router_id))
+        return [(each.path, each.source) for tier in tiers(candidates, most) for each in tier][:most]
+
+    def _entry(self, family: Family, key: bytes, path: Path, source: Source) -> Told:
+        """Return what is told of a path that was chosen, nothing if it is kept back (hot)."""
+        towards = self.towards
+        if path.attributes.communities and kept_back(towards, path.attributes):
+            return NOTHING
+        if towards.exporting is not accept:
+            decided = towards.exporting(family, key, path)
+            if decided is None:
+                return NOTHING
+            path = decided
+        found = self._entries.get((family, path, source))
+        if found is None:
+            if len(self._entries) >= ENTRIES_KEPT:
+                self._entries.clear()
+            found = NOTHING if unsuited(towards, family, path.attributes) else ((path, source),)
+            self._entries[(family, path, source)] = found
+        return found
+
+    def chosen(self, family: Family, key: bytes) -> Told:
+        """Return what members are to be told of a key by the present state of the RIB."""
+        return self._choose(family, key, self._eligible(family))
+
+    def reason_untold(self, family: Family, key: bytes) -> str:
+        """Tell why no member is told of a key; empty if members are."""
+        there = [source for source, table in self._rib.sources(family) if key in table]
+        found = [(rows[key], source) for source, rows in self._eligible(family) if key in rows]
+        if not found:
+            if not there:
+                return "the route is not announced yet"
+            if not self.towards.reflecting:
+                return "it is not our own, and the node is no route reflector"
+            return "it came from a peer that is no client, and neither is this one (RFC 4456 section 6)"
+        if self.chosen(family, key):
+            return ""
+        path, _ = self._ranked(found, key, 1)[0]
+        kept = kept_back(self.towards, path.attributes)
+        decided = path if kept else self.towards.exporting(family, key, path)
+        if decided is None:
+            return "the export policy rejects it"
+        return kept or unsuited(self.towards, family, decided.attributes)
+
+    def reconsider(self, peer: str) -> None:
+        """Look at a peer's routes once more: whether they are eligible has changed."""
+        for (_, source), part in self._reader.parts.items():
+            if peer_of(source) == peer:
+                part.again(part.table.rows)
+
+    def repeat(self, peer: str) -> None:
+        """Tell a peer's routes once more although their paths are the same: what is told with them has changed."""
+        self.reconsider(peer)
+        for told in self.told.values():
+            for key, entries in told.items():
+                if any(peer_of(source) == peer for _, source in entries):
+                    told[key] = anew(entries)
+
+    # Messages
+
+    def encoded(
+        self, family: Family, wanted: Iterable[tuple[bytes, Told]]
+    ) -> tuple[list[Chunk], list[tuple[bytes, Source, str]]]:
+        """Return the messages that announce these paths, and which of them do not fit into any, and why not (hot)."""
+        alike: dict[tuple[Attributes, Source], list[tuple[bytes, bytes]]] = {}
+        add_path = family in self.towards.add_path
+        for key, told in wanted:
+            for path, source in told:
+                wire_key = self.groups.identifier(source) + key if add_path else key
+                routes = alike.get((path.attributes, source))
+                if routes is None:
+                    routes = alike[(path.attributes, source)] = []
+                routes.append((wire_key, path.extra))
+        said: dict[Audience, list[bytes]] = {}
+        unfit: list[tuple[bytes, Source, str]] = []
+        for (attributes, source), routes in alike.items():
+            peer = peer_of(source)
+            out = outward(self.towards, self.groups.own, family, attributes, source, self._rib.origin(peer))
+            messages = said.setdefault((peer, attributes.route_targets), [])
+            for wire_key, reason in self._fit(family, out, routes, messages):
+                unfit.append((wire_key[4:] if add_path else wire_key, source, reason))
+        self.groups.encoded += sum(map(len, said.values()))
+        return [Chunk(to, None, messages) for to, messages in said.items()], unfit
+
+    def _fit(
+        self, family: Family, attributes: Attributes, routes: list[tuple[bytes, bytes]], messages: list[bytes]
+    ) -> list[tuple[bytes, str]]:
+        """Add the messages for these routes, and return which of them do not fit into one, and why not."""
+        towards = self.towards
+        try:
+            messages += list(
+                encode_updates(
+                    family,
+                    attributes,
+                    routes,
+                    as4=towards.as4,
+                    limit=towards.message_limit,
+                    add_path=family in towards.add_path,
+                )
+            )
+        except ValueError as error:
+            if len(routes) == 1:
+                return [(routes[0][0], str(error))]
+            return [unfit for route in routes for unfit in self._fit(family, attributes, [route], messages)]
+        return []
+
+    def _withdrawals(self, family: Family, changes: dict[bytes, Told], chosen: dict[bytes, Told]) -> Iterator[Chunk]:
+        """Yield what takes paths away from those who heard them and do not hear what comes in their place."""
+        gone: dict[tuple[Audience, Audience | None], list[bytes]] = {}
+        for key, before in changes.items():
+            if before:
+                after = self.by_identifier(family, key, chosen[key])
+                for wire_key, entry in self.by_identifier(family, key, before).items():
+                    to = audience(entry)
+                    but = audience(after[wire_key]) if wire_key in after else None
+                    if but != to:
+                        gone.setdefault((to, but), []).append(wire_key)
+        for (to, but), keys in gone.items():
+            yield Chunk(to, but, self.withdrawn(family, keys))
+
+    def withdrawn(self, family: Family, wire_keys: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the messages that withdraw these."""
+        limit, add_path = self.towards.message_limit, family in self.towards.add_path
+        for message in encode_withdrawals(family, wire_keys, limit=limit, add_path=add_path):
+            self.groups.encoded += 1
+            yield message
+
+    def by_identifier(self, family: Family, key: bytes, told: Told) -> dict[bytes, Entry]:
+        """Return the paths by what they replace when they are told: the key, with ADD-PATH the identifier in front."""
+        if family in self.towards.add_path:
+            return {self.groups.identifier(entry[1]) + key: entry for entry in told}
+        return {key: told[0]} if told else {}
+
+    def snapshot(self, family: Family, keys: tuple[bytes, ...]) -> list[Chunk]:
+        """Return the messages that tell the present state of these keys, the same for all who ask meanwhile."""
+        found = self._snapshots.get((family, keys))
+        if found is None:
+            if len(self._snapshots) >= SNAPSHOTS_KEPT:
+                self._snapshots.clear()
+            told = self.told[family]
+            found, _ = self.encoded(family, [(key, told.get(key, NOTHING)) for key in keys])
+            self._snapshots[(family, keys)] = found
+        return found
+
+    # Members
+
+    def trim(self) -> None:
+        """Drop what all members have read, and what is too much; who has not read that gets pending keys."""
+        places = [member.position for member in self.members if member.position is not None]
+        lowest = min(places, default=self.head)
+        while self.log and (self.first < lowest or (self._weight > self.groups.log_octets and len(self.log) > 1)):
+            for member in self.members:
+                if member.position == self.first:
+                    self.set_back(member)
+            self._weight -= self.log.popleft().weight
+            self.first += 1
+
+    def set_back(self, member: Member) -> None:
+        """Give a member its unread part of the log as pending keys."""
+        if member.position is not None:
+            for batch in islice(self.log, member.position - self.first, None):
+                pending = member.pending[batch.family]
+                for key, before in batch.changes.items():
+                    pending.setdefault(key, before)
+            member.position = None
+
+    def unread(self, member: Member) -> Iterator[Batch]:
+        """Return what a member has not read of the log."""
+        return islice(self.log, self.head if member.position is None else member.position - self.first, None)
+
+
+def anew(told: Told) -> Told:
+    """Return paths with the same content that count as others, so that they are told again."""
+    return tuple((Path(path.attributes, path.extra), source) for path, source in told)
+
+
+class UpdateGroups:
+    """All groups of the node, and what they share."""
+
+    def __init__(self, rib: Rib, own: Own) -> None:
+        self.rib = rib
+        self.own = own
+        self.clients: set[str] = set()  # the names of the peers that are ours as a route reflector
+        self.groups: dict[Towards, UpdateGroup] = {}
+        self.log_octets = LOG_OCTETS
+        self.encoded = 0  # messages built, however many peers they went to
+        self._identifiers: dict[Source, bytes] = {}
+
+    @property
+    def reflecting(self) -> bool:
+        """Whether the node is a route reflector."""
+        return bool(self.clients)
+
+    def identifier(self, source: Source) -> bytes:
+        """Return the path identifier of a source: 4 octets, not 0, the same as long as the process lives (hot)."""
+        found = self._identifiers.get(source)
+        if found is None:
+            found = self._identifiers[source] = (len(self._identifiers) + 1).to_bytes(4, "big")
+        return found
+
+    def join(self, member: Member, towards: Towards) -> UpdateGroup:
+        """Put a member into the group of its kind; where it begins is its own business."""
+        group = self.groups.get(towards)
+        if group is None:
+            group = self.groups[towards] = UpdateGroup(towards, self)
+        member.client = towards.client
+        group.members.append(member)
+        return group
+
+    def leave(self, member: Member, group: UpdateGroup) -> None:
+        """Take a member out; a group without members is gone."""
+        group.members.remove(member)
+        if group.members:
+            group.trim()
+        else:
+            group.close()
+            del self.groups[group.towards]
+
+    def set_client(self, name: str, client: bool) -> None:
+        """Follow whether a peer is a client: who hears of its routes depends on it."""
+        if client == (name in self.clients):
+            return
+        if client:
+            self.clients.add(name)
+        else:
+            self.clients.discard(name)
+        for group in self.groups.values():
+            if group.towards.reflecting and group.towards.ibgp and not group.towards.client:
+                group.reconsider(name)
+
+    def origin_changed(self, name: str) -> None:
+        """Follow a change of what is known of a peer: its router id is in what is told of its routes."""
+        for group in self.groups.values():
+            if group.towards.reflecting:
+                group.repeat(name)
