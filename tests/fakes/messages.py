@@ -27,6 +27,10 @@ FAMILIES = {
     "vpnv6": (2, 128),
     "evpn": (25, 70),
     "rtc": (1, 132),
+    "ipv4-flowspec": (1, 133),
+    "ipv6-flowspec": (2, 133),
+    "vpnv4-flowspec": (1, 134),
+    "vpnv6-flowspec": (2, 134),
 }
 NAMES = {octets: name for name, octets in FAMILIES.items()}
 MARKER = b"\xff" * 16
