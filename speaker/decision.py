@@ -1,17 +1,21 @@
 """Which of several paths to one destination is best (RFC 4271 section 9.1.2.2): numbered steps, a total order.
 
-Each step keeps the candidates that are best by one criterion.  Those left after step 6 are equal in all
-that the network cares about: they share the traffic.  Steps 7 to 10 only put them in an order that every
+Each step keeps the candidates that are best by one criterion.  Those left after step 7 are equal in all
+that the network cares about: they share the traffic.  Steps 8 to 12 only put them in an order that every
 node finds the same, whatever the order of arrival; the last one cannot tie.
 
-    1  highest LOCAL_PREF                      6  lowest IGP cost: not used, tunnels reach all PEs alike
-    2  our own routes before received ones     7  lowest ORIGINATOR_ID or router id (RFC 4456 section 9)
-    3  shortest AS_PATH                        8  shortest CLUSTER_LIST (RFC 4456 section 9)
-    4  lowest ORIGIN, then lowest MED among    9  lowest source name, the peer's address
-       paths from the same neighbouring AS    10  lowest NLRI key, so two RDs never tie
-    5  eBGP before iBGP
+    1  not stale before long-lived stale       7  lowest IGP cost: not used, tunnels reach all PEs alike
+       (LLGR_STALE, RFC 9494 section 4.4)      8  lowest ORIGINATOR_ID or router id (RFC 4456 section 9)
+    2  highest LOCAL_PREF                      9  shortest CLUSTER_LIST (RFC 4456 section 9)
+    3  our own routes before received ones    10  lowest peer's name, its address
+    4  shortest AS_PATH                       11  of several paths of a peer (RFC 7911): lowest next hop, then extra,
+    5  lowest ORIGIN, then lowest MED among       then what else they say of themselves
+       paths from the same neighbouring AS    12  lowest NLRI key, so two RDs never tie; then the slot: by now the
+    6  eBGP before iBGP                           paths say the same in all that is looked at
 
-Step 2 stands after LOCAL_PREF so that an operator can prefer a remote site over this node.
+Step 3 stands after LOCAL_PREF so that an operator can prefer a remote site over this node.  In steps 4 and 5 segments
+of a confederation are no ASes: they count nothing, and the neighbouring AS is the first one outside (RFC 5065 section
+5.3).
 """
 
 from __future__ import annotations
@@ -20,8 +24,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from speaker.path import Path
+from speaker.rib import peer_of
 
 DEFAULT_LOCAL_PREF = 100
+
+LLGR_STALE = 0xFFFF0006
+"""The community of routes that outlive their peer for long (RFC 9494 section 3.2)."""
 
 LOCAL = "local"
 """The name of the source of our own routes."""
@@ -31,7 +39,7 @@ class Candidate(NamedTuple):
     """One path that competes, and where it came from."""
 
     path: Path
-    source: str  # a peer's name, or LOCAL
+    source: str  # a peer's name, that of a slot of it, or LOCAL
     key: bytes  # the NLRI key
     external: bool = False  # received by eBGP
     router_id: bytes = b"\0\0\0\0"  # of the peer that sent it
@@ -46,6 +54,8 @@ def local_pref(path: Path) -> int:
 def best(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the equally good best candidates, in a stable order (empty only for no candidates)."""
     left = list(candidates)
+    if len(left) > 1:
+        left = [c for c in left if LLGR_STALE not in c.path.attributes.communities] or left
     if len(left) > 1:
         highest = max(local_pref(c.path) for c in left)
         left = [c for c in left if local_pref(c.path) == highest]
@@ -87,6 +97,20 @@ def _lowest_med(left: list[Candidate]) -> list[Candidate]:
     return [c for c in left if (c.path.attributes.med or 0) == lowest[c.path.attributes.neighbour_as()]]
 
 
-def _order(c: Candidate) -> tuple[bytes, int, str, bytes]:
-    attributes = c.path.attributes
-    return attributes.originator_id or c.router_id, len(attributes.cluster_list), c.source, c.key
+def _order(c: Candidate) -> tuple[object, ...]:
+    path = c.path
+    attributes = path.attributes
+    return (
+        attributes.originator_id or c.router_id,
+        len(attributes.cluster_list),
+        peer_of(c.source),
+        attributes.next_hop,
+        path.extra,
+        attributes.med or 0,
+        attributes.as_path,
+        attributes.communities,
+        attributes.ext_communities,
+        attributes.large_communities,
+        c.key,
+        c.source,
+    )
