@@ -103,6 +103,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "speaker.sockets",
             "speaker.ranges",
             "speaker.accepting",
+            "speaker.connecting",
             "speaker.transport",
             "bgpvpn.dataplane.*",
             "bgpvpn.store.*",

@@ -242,7 +242,7 @@ def test_what_is_not_said_again_is_swept_at_the_End_of_RIB_of_its_family() -> No
     assert peer.held() == {A, B}
     peer.adj_rib_in.update(Update(end_of_rib=VPNV4), 111.0)
     assert (peer.held(), peer.held(EVPN)) == ({B}, {TAG}), "the other family still waits"
-    assert peer.adj_rib_in.stale_until == 230.0
+    assert peer.adj_rib_in.stale_until == 290.0
     peer.adj_rib_in.update(Update(end_of_rib=EVPN), 112.0)
     assert (peer.held(), peer.held(EVPN)) == ({B}, set())
     assert peer.adj_rib_in.stale_until is None
@@ -252,9 +252,9 @@ def test_a_peer_that_comes_back_and_never_says_End_of_RIB_is_swept_in_time() -> 
     peer = restarting(VPNV4)
     peer.adj_rib_in.up(session(VPNV4, graceful=graceful(VPNV4)), 110.0)
     peer.adj_rib_in.update(announced(VPNV4, block(1), B), 110.0)
-    peer.adj_rib_in.tick(229.0)
+    peer.adj_rib_in.tick(289.0)
     assert peer.held() == {A, B}
-    peer.adj_rib_in.tick(230.0)
+    peer.adj_rib_in.tick(290.0)
     assert peer.held() == {B}
 
 
