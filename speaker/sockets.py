@@ -1,35 +1,29 @@
-"""TCP sockets as BGP wants them: addresses, MD5 signatures, TTL, GTSM (rim).
+"""TCP sockets as BGP wants them: addresses, TTL, GTSM (rim); signed segments: `speaker.signatures`.
 
-RFC 2385 (MD5), RFC 5082 (GTSM).  The kernel checks both; a segment that fails never reaches us.
+RFC 5082 (GTSM): the kernel checks it; a segment that fails never reaches us.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
-import struct
 from ipaddress import ip_address
 
 import attrs
 
+from speaker.signatures import KEY_OCTETS_MOST, AoKey, EndpointError, check_keys
+
 BGP_PORT = 179
 
 # Linux numbers that the socket module does not name.
-TCP_MD5SIG = 14
 IP_MINTTL = 21
 IPV6_MINHOPCOUNT = 73
 
-TCP_MD5SIG_MAXKEYLEN = 80
 SEND_BUFFER_OCTETS = 256 * 1024
 """What the kernel holds for a peer that does not read; left to itself it grows to megabytes, before each KEEPALIVE."""
 
 NETWORK_CONTROL = 0xC0  # DSCP CS6 (RFC 2474, RFC 4594 section 3.2)
-
-
-class EndpointError(ValueError):
-    """An endpoint cannot be as configured; the text names the value."""
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +34,7 @@ class Endpoint:
     port: int = BGP_PORT
     source: str | None = None  # our address of the connection; None: the kernel's choice
     password: bytes | None = attrs.field(default=None, repr=False)  # TCP MD5 (RFC 2385), 1 to 80 octets
+    ao_keys: tuple[AoKey, ...] = ()  # TCP-AO (RFC 5925); the peer is asked to use the first
     ttl: int | None = None  # None: 1 towards another AS, 64 within ours
     ttl_security_hops: int | None = None  # at most so many hops away (RFC 5082); 1: directly connected
 
@@ -47,7 +42,10 @@ class Endpoint:
         ip_address(self.address)
         if self.source is not None and ip_address(self.source).version != ip_address(self.address).version:
             raise EndpointError(f"source {self.source} and address {self.address} are of different families")
-        if self.password is not None and not 1 <= len(self.password) <= TCP_MD5SIG_MAXKEYLEN:
+        check_keys(self.ao_keys)
+        if self.password is not None and self.ao_keys:
+            raise EndpointError(f"password and TCP-AO keys of {self.address} exclude each other")
+        if self.password is not None and not 1 <= len(self.password) <= KEY_OCTETS_MOST:
             raise EndpointError(f"password of {self.address} has {len(self.password)} octets, not 1 to 80")
         for name, value in (("ttl", self.ttl), ("ttl_security_hops", self.ttl_security_hops)):
             if value is not None and not 1 <= value <= 255:
@@ -84,7 +82,7 @@ def listening(address: str, port: int) -> socket.socket:
 
 
 def protect(connection: socket.socket, endpoint: Endpoint, *, ibgp: bool) -> None:
-    """Set what a BGP connection to this neighbour needs, except for MD5, which an accepted one inherits."""
+    """Set what a BGP connection to this neighbour needs, except for its keys, which an accepted one inherits."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_OCTETS)
     if endpoint.ttl_security_hops is None:
@@ -105,28 +103,6 @@ def _set_ttl(connection: socket.socket, ttl: int) -> None:
     else:
         connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
         connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, NETWORK_CONTROL)
-
-
-def set_md5(connection: socket.socket, address: str, password: bytes | None) -> None:
-    """Set, change or (None) remove the key for a neighbour; OSError if the kernel cannot.
-
-    The option takes a struct tcp_md5sig (linux/tcp.h).
-    """
-    packed = ip_address(address).packed
-    if len(packed) == 4:
-        sockaddr = struct.pack("=HH4s", socket.AF_INET, 0, packed)
-    else:
-        sockaddr = struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, packed, 0)
-    key = password or b""
-    md5sig = struct.pack("=128sBBHI80s", sockaddr, 0, 0, len(key), 0, key)
-    try:
-        connection.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG, md5sig)
-    except OSError as error:
-        if password is not None:
-            text = f"TCP MD5 for {address}: {os.strerror(error.errno or 0)}"
-            raise OSError(error.errno, text) from None
-        if error.errno not in (errno.ENOENT, errno.ENOPROTOOPT):  # there was none
-            raise
 
 
 def readable(connection: socket.socket) -> bool:

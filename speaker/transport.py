@@ -19,22 +19,28 @@ All of it are callbacks of one asyncio loop on non-blocking sockets; there are n
 A connection ends by writing what is left, shutting down the sending side, and reading and dropping for at most a
 second: a close with unread input makes the kernel send RST, and the peer may never see the NOTIFICATION.
 
-MD5, TTL and the like: `speaker.sockets`.
+A source has a handful of connections at most: one more than it may is closed without a word (`CONNECTIONS_MOST`).
+An address that is no peer's is closed without a word too, unless it is in a range: then it gets a neighbour of its own,
+which is forgotten when it has no connection any more.  Refusals are counted, and told at a bounded rate.
+
+Listening: `speaker.accepting`; TTL and the like: `speaker.sockets`; keys: `speaker.signatures`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import logging
 import os
 import socket
 from collections.abc import Callable, Iterable
 from functools import partial
+from ipaddress import ip_network
 
 import attrs
 
+from speaker.accepting import Accepting, Refusals
+from speaker.connecting import Attempt
 from speaker.peer import (
     CEASE,
     PEER_DECONFIGURED,
@@ -43,12 +49,15 @@ from speaker.peer import (
     Close,
     Connect,
     Connection,
+    Ends,
     Peer,
     Report,
     Send,
 )
+from speaker.ranges import Range, covering
 from speaker.session import Settings
-from speaker.sockets import Endpoint, EndpointError, canonical, family_of, listening, protect, readable, set_md5
+from speaker.signatures import AoKey, EndpointError, ask_for, can_follow, set_ao, set_md5
+from speaker.sockets import Endpoint, canonical, protect, readable
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +65,13 @@ READ_OCTETS = 256 * 1024
 BUFFER_OCTETS = 256 * 1024
 PULL_OCTETS = 64 * 1024
 DRAIN_S = 1.0
-ACCEPT_PAUSE_S = 1.0
-ACCEPTS_A_TURN = 16
 SEND_HOLD_TIMER_EXPIRED = 8  # the NOTIFICATION code of RFC 9687
-STRANGERS_REPORT_EVERY_S = 10.0
+CONNECTIONS_MOST = 8
+"""Of one source: two that collide and one established are in order; the others are about to be closed."""
+
+NO_PEER = "no peer has this address"
+RANGE_FULL = "the range has as many neighbours as it may"
+TOO_MANY = "too many connections from one address"
 
 
 @attrs.define(eq=False)
@@ -84,8 +96,10 @@ class _Neighbour:
     endpoint: Endpoint
     enabled: bool  # wanted so, whether or not the transport runs
     channels: dict[Connection, _Channel] = attrs.field(factory=dict)
-    connecting: socket.socket | None = None
+    connecting: Attempt | None = None
     timer: asyncio.TimerHandle | None = None
+    range: Range | None = None  # where it came from, if it was not configured
+    forgetting: asyncio.TimerHandle | None = None
 
 
 class Transport:
@@ -98,20 +112,18 @@ class Transport:
     def __init__(
         self, listen: Iterable[tuple[str, int]], *, pump: Callable[[], None], busy: Callable[[], bool]
     ) -> None:
-        self.accept_paused = False  # no descriptor is free
-        self.strangers = 0  # connections from addresses that are no peer's
-        self._listen = tuple(listen)
+        self.refusals = Refusals()
+        self._accepting = Accepting(listen, self._accepted)
         self._pump_node = pump
         self._busy = busy
         self._loop = asyncio.get_running_loop()
-        self._listeners: list[socket.socket] = []
         self._neighbours: dict[str, _Neighbour] = {}
+        self._ranges: dict[str, Range] = {}
         self._closing: set[_Channel] = set()
         self._numbers = itertools.count(1)
         self._started = False
         self._pump_wanted = False
         self._reads_paused = False
-        self._strangers_report_at = 0.0
         self._drained = asyncio.Event()
 
     # Running
@@ -119,14 +131,16 @@ class Transport:
     def start(self) -> None:
         """Listen and start all peers; OSError if an address or port cannot be had, and then nothing is started."""
         try:
-            for address, port in self._listen:
-                self._listeners.append(listening(address, port))
+            self._accepting.open()
             for neighbour in self._neighbours.values():
-                self._sign(neighbour.endpoint, neighbour.endpoint.password)
+                if neighbour.range is None:
+                    self._sign(neighbour.endpoint)
+            for each in self._ranges.values():
+                self._accepting.sign(str(each.prefix), each.password, each.ao_keys)
         except OSError:
-            self._close_listeners()
+            self._accepting.close()
             raise
-        self._accept_on()
+        self._accepting.begin()
         self._started = True
         for neighbour in list(self._neighbours.values()):
             if neighbour.enabled:
@@ -139,8 +153,7 @@ class Transport:
         restart keep our routes; otherwise Cease, administrative shutdown (6/2).
         """
         self._started = False
-        self._accept_off()
-        self._close_listeners()
+        self._accepting.close()
         for neighbour in list(self._neighbours.values()):
             self._drive(neighbour, partial(neighbour.peer.stop, graceful=graceful))
             self._disarm(neighbour)
@@ -151,7 +164,17 @@ class Transport:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """The addresses and ports that are listened on."""
-        return [listener.getsockname()[:2] for listener in self._listeners]
+        return self._accepting.addresses
+
+    @property
+    def accept_paused(self) -> bool:
+        """Whether no descriptor is free for another connection."""
+        return self._accepting.paused
+
+    @property
+    def strangers(self) -> int:
+        """How many connections came from addresses that are no peer's."""
+        return self.refusals.count[NO_PEER]
 
     # Peers
 
@@ -161,39 +184,60 @@ class Transport:
         return {address: neighbour.peer for address, neighbour in self._neighbours.items()}
 
     def add_peer(self, peer: Peer, endpoint: Endpoint, *, enabled: bool = True) -> None:
-        """Take a peer in, and start it when the transport runs, if enabled; EndpointError if its address is taken."""
+        """Take a peer in, and start it when the transport runs, if enabled; EndpointError if its address is taken.
+
+        A neighbour of a range with this address makes way for it.
+        """
         address = canonical(endpoint.address)
-        if address in self._neighbours:
+        known = self._neighbours.get(address)
+        if known is not None and known.range is None:
             raise EndpointError(f"there is a peer at {address} already")
-        self._sign(endpoint, endpoint.password)
+        self._sign(endpoint)
+        if known is not None:
+            self._forget(known)
         neighbour = self._neighbours[address] = _Neighbour(peer, endpoint, enabled)
         if self._started and enabled:
             self._drive(neighbour, peer.start)
 
     def remove_peer(self, address: str) -> None:
         """End a peer's session (Cease 6/3) and forget it; KeyError if there is none."""
-        neighbour = self._neighbours.pop(canonical(address))
+        self._forget(self._neighbours[canonical(address)])
+
+    def _forget(self, neighbour: _Neighbour) -> None:
+        address, origin = canonical(neighbour.endpoint.address), neighbour.range
+        del self._neighbours[address]
+        neighbour.range = None
         self._drive(neighbour, partial(neighbour.peer.stop, subcode=PEER_DECONFIGURED))
         self._disarm(neighbour)
-        self._sign(neighbour.endpoint, None)
+        if origin is None:
+            self._accepting.sign(address, None, held=neighbour.endpoint.ao_keys)
+        else:
+            origin.neighbours.discard(address)
+            origin.ended(address)
 
     def change_peer(self, endpoint: Endpoint, settings: Settings) -> None:
         """Take new settings of the peer at this address; KeyError if there is none.
 
         A new password is used at once on the living connection, which goes on if the neighbour changes its own
-        before the hold time is over.  Any other difference ends the session (Cease 6/6) and begins a new one.
+        before the hold time is over; so are new TCP-AO keys, as far as RFC 5925 lets them follow the old ones.  Any
+        other difference ends the session (Cease 6/6) and begins a new one.
         """
         neighbour = self._neighbours[canonical(endpoint.address)]
         peer, old = neighbour.peer, neighbour.endpoint
-        self._sign(endpoint, endpoint.password)
+        follows = old.ao_keys == endpoint.ao_keys or can_follow(old.ao_keys, endpoint.ao_keys)
+        if neighbour.range is None:
+            self._sign(endpoint, old.ao_keys)
         neighbour.endpoint = endpoint
-        if attrs.evolve(old, password=endpoint.password) != endpoint:
+        if not follows or attrs.evolve(old, password=endpoint.password, ao_keys=endpoint.ao_keys) != endpoint:
             self._drive(neighbour, partial(peer.change, settings, anew=True))
         elif settings != peer.settings:
             self._drive(neighbour, partial(peer.change, settings))
-        elif endpoint.password != old.password:
+        else:
             for channel in neighbour.channels.values():
-                set_md5(channel.socket, endpoint.address, endpoint.password)
+                if endpoint.password != old.password:
+                    set_md5(channel.socket, endpoint.address, endpoint.password)
+                if endpoint.ao_keys != old.ao_keys:
+                    set_ao(channel.socket, endpoint.address, endpoint.ao_keys, old.ao_keys)
 
     def enable_peer(self, address: str) -> None:
         """Switch a peer on again; KeyError if there is none."""
@@ -207,6 +251,50 @@ class Transport:
         neighbour = self._neighbours[canonical(address)]
         neighbour.enabled = False
         self._drive(neighbour, partial(neighbour.peer.stop, text=text))
+
+    def add_range(
+        self,
+        prefix: str,
+        make: Callable[[str], tuple[Peer, Endpoint]],
+        *,
+        limit: int,
+        ended: Callable[[str], None],
+        linger_s: float = 0.0,
+        password: bytes | None = None,
+        ao_keys: tuple[AoKey, ...] = (),
+    ) -> None:
+        """Let anybody in a prefix connect who is no peer, `limit` at a time: `make` gives the neighbour of an address.
+
+        Such a neighbour never connects.  It is forgotten, and `ended` told its address, when it has had no connection
+        for `linger_s` seconds after its last session (the time for which its routes are kept), or at once if there
+        never was one.  EndpointError if it cannot be.  In a prefix with keys, a peer without any cannot connect.
+        """
+        network = ip_network(prefix)
+        if str(network) in self._ranges:
+            raise EndpointError(f"there is a range {network} already")
+        added = Range(
+            prefix=network,
+            make=make,
+            ended=ended,
+            limit=limit,
+            linger_s=linger_s,
+            password=password,
+            ao_keys=ao_keys,
+        )
+        self._accepting.sign(str(network), password, ao_keys)
+        self._ranges[str(network)] = added
+
+    def remove_range(self, prefix: str) -> None:
+        """End the sessions of a range's neighbours (Cease 6/3), and forget them and it; KeyError if there is none."""
+        gone = self._ranges.pop(str(ip_network(prefix)))
+        for address in list(gone.neighbours):
+            self._forget(self._neighbours[address])
+        self._accepting.sign(str(gone.prefix), None, held=gone.ao_keys)
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The ranges by prefix."""
+        return dict(self._ranges)
 
     # The node's side
 
@@ -277,6 +365,8 @@ class Transport:
         if actions:
             self.pump_soon()  # routes went, perhaps, as with a session whose hold time is over
         self._arm(neighbour)
+        if neighbour.range is not None:
+            self._linger(neighbour, neighbour.range)
 
     def _blame(self, peer: Peer, connection: Connection | None, now: float) -> list[Action]:
         if connection is None:
@@ -302,9 +392,20 @@ class Transport:
         neighbour.timer = self._loop.call_at(wanted, self._tick, neighbour)
 
     def _disarm(self, neighbour: _Neighbour) -> None:
-        if neighbour.timer is not None:
-            neighbour.timer.cancel()
-            neighbour.timer = None
+        for timer in (neighbour.timer, neighbour.forgetting):
+            if timer is not None:
+                timer.cancel()
+        neighbour.timer = neighbour.forgetting = None
+
+    def _linger(self, neighbour: _Neighbour, origin: Range) -> None:
+        """Forget a neighbour of a range some time after its last connection, unless it comes back."""
+        if neighbour.channels:
+            if neighbour.forgetting is not None:
+                neighbour.forgetting.cancel()
+                neighbour.forgetting = None
+        elif neighbour.forgetting is None and self._started:
+            delay_s = origin.linger_s if neighbour.peer.counters.established else 0.0
+            neighbour.forgetting = self._loop.call_later(delay_s, self._forget, neighbour)
 
     def _tick(self, neighbour: _Neighbour) -> None:
         neighbour.timer = None
@@ -456,108 +557,87 @@ class Transport:
         if not self._closing:
             self._drained.set()
 
-    # Listening and connecting
+    # Accepting and connecting
 
-    def _accept_on(self) -> None:
-        self.accept_paused = False
-        for listener in self._listeners:
-            self._loop.add_reader(listener, self._accept, listener)
+    def _accepted(self, accepted: socket.socket, address: str) -> None:
+        address = canonical(address)
+        neighbour = self._neighbours.get(address) or self._admit(address)
+        if neighbour is None or self._crowded(neighbour, address):
+            accepted.close()
+            return
+        peer, endpoint = neighbour.peer, neighbour.endpoint
+        try:
+            protect(accepted, endpoint, ibgp=peer.settings.ibgp)
+            if len(endpoint.ao_keys) > 1:
+                ask_for(accepted, endpoint.ao_keys[0])
+        except OSError as error:  # reset by the peer already
+            accepted.close()
+            log.info("peer=%s accept=failed reason=%r", peer.name, error.strerror)
+            return
+        channel, ends = self._open(neighbour, accepted), _ends(accepted)
+        self._drive(neighbour, lambda now: peer.accept(channel.number, address, now, ends), channel.number)
 
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
+    def _admit(self, address: str) -> _Neighbour | None:
+        """Make the neighbour of an address in a range, if there is room for one."""
+        origin = covering(self._ranges.values(), address)
+        if origin is None:
+            self.refusals.add(address, NO_PEER, self._loop.time())
+            return None
+        if origin.full:
+            origin.refused += 1
+            self.refusals.add(address, RANGE_FULL, self._loop.time())
+            return None
+        try:
+            peer, endpoint = origin.neighbour(address)
+        except Exception:
+            log.exception("range=%s address=%s connection=refused reason=exception", origin.prefix, address)
+            return None
+        neighbour = self._neighbours[address] = _Neighbour(peer, endpoint, enabled=True, range=origin)
+        origin.neighbours.add(address)
+        log.info(
+            "peer=%s range=%s neighbours=%d limit=%d", peer.name, origin.prefix, len(origin.neighbours), origin.limit
+        )
+        self._drive(neighbour, peer.start)
+        return neighbour
 
-    def _accept_off(self) -> None:
-        for listener in self._listeners:
-            self._loop.remove_reader(listener)
-
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS_A_TURN):
-            try:
-                accepted, (address, *_) = listener.accept()
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    return  # nobody waits, or who waited is gone
-                # What waits stays in the kernel's queue; trying again at once would spin.
-                self.accept_paused = True
-                self._accept_off()
-                self._loop.call_later(ACCEPT_PAUSE_S, self._accept_on)
-                log.warning("accept=paused reason=%r", os.strerror(error.errno))
-                return
-            neighbour = self._neighbours.get(canonical(address))
-            if neighbour is None:
-                accepted.close()
-                self._stranger(address)
-                continue
-            accepted.setblocking(False)
-            try:
-                protect(accepted, neighbour.endpoint, ibgp=neighbour.peer.settings.ibgp)
-            except OSError as error:  # reset by the peer already
-                accepted.close()
-                log.info("peer=%s accept=failed reason=%r", neighbour.peer.name, os.strerror(error.errno or 0))
-                continue
-            self._accepted(neighbour, self._open(neighbour, accepted), address)
-
-    def _accepted(self, neighbour: _Neighbour, channel: _Channel, address: str) -> None:
-        self._drive(neighbour, lambda now: neighbour.peer.accept(channel.number, address, now), channel.number)
-
-    def _stranger(self, address: str) -> None:
-        self.strangers += 1
-        now = self._loop.time()
-        if now >= self._strangers_report_at:
-            self._strangers_report_at = now + STRANGERS_REPORT_EVERY_S
-            log.warning(
-                "connection=refused address=%s reason='no peer has this address' total=%d", address, self.strangers
-            )
+    def _crowded(self, neighbour: _Neighbour, address: str) -> bool:
+        """Whether a source has as many connections as it may, those included that are being closed."""
+        closing = sum(channel.neighbour is neighbour for channel in self._closing)
+        if len(neighbour.channels) + closing < CONNECTIONS_MOST:
+            return False
+        self.refusals.add(address, TOO_MANY, self._loop.time())
+        return True
 
     def _connect(self, neighbour: _Neighbour) -> None:
-        endpoint = neighbour.endpoint
-        try:
-            connecting = socket.socket(family_of(endpoint.address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except OSError as error:
-            self._loop.call_soon(self._refused, neighbour, os.strerror(error.errno or 0))
-            return
-        neighbour.connecting = connecting
-        try:
-            protect(connecting, endpoint, ibgp=neighbour.peer.settings.ibgp)
-            set_md5(connecting, endpoint.address, endpoint.password)
-            if endpoint.source is not None:
-                connecting.bind((endpoint.source, 0))
-            code = connecting.connect_ex((endpoint.address, endpoint.port))
-        except OSError as error:
-            code = error.errno or errno.EIO
-        if code == errno.EINPROGRESS:
-            self._loop.add_writer(connecting, self._connected, neighbour, connecting)
-        else:
-            self._loop.call_soon(self._connected, neighbour, connecting, code)
+        neighbour.connecting = Attempt(
+            neighbour.endpoint,
+            ibgp=neighbour.peer.settings.ibgp,
+            connected=partial(self._connected, neighbour),
+            refused=partial(self._refused, neighbour),
+        )
 
-    def _connected(self, neighbour: _Neighbour, connecting: socket.socket, code: int = 0) -> None:
-        if neighbour.connecting is not connecting:  # cancelled before this call came
-            return
+    def _connected(self, neighbour: _Neighbour, connected: socket.socket) -> None:
         neighbour.connecting = None
-        self._loop.remove_writer(connecting)
-        code = code or connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            connecting.close()
-            self._refused(neighbour, os.strerror(code))
-            return
-        channel = self._open(neighbour, connecting)
+        channel, ends = self._open(neighbour, connected), _ends(connected)
         peer, address = neighbour.peer, neighbour.endpoint.address
-        self._drive(neighbour, lambda now: peer.connected(channel.number, address, now), channel.number)
+        self._drive(neighbour, lambda now: peer.connected(channel.number, address, now, ends), channel.number)
 
     def _refused(self, neighbour: _Neighbour, reason: str) -> None:
+        neighbour.connecting = None
         self._drive(neighbour, lambda now: neighbour.peer.refused(reason, now))
 
     def _cancel(self, neighbour: _Neighbour) -> None:
         if neighbour.connecting is not None:
-            self._loop.remove_writer(neighbour.connecting)
-            neighbour.connecting.close()
+            neighbour.connecting.cancel()
             neighbour.connecting = None
 
-    def _sign(self, endpoint: Endpoint, password: bytes | None) -> None:
-        """Have the listeners demand, or no more demand, the MD5 signature of an address."""
-        family = family_of(endpoint.address)
-        for listener in self._listeners:
-            if listener.family == family:
-                set_md5(listener, endpoint.address, password)
+    def _sign(self, endpoint: Endpoint, held: tuple[AoKey, ...] = ()) -> None:
+        """Have the listeners demand the signatures of an address, or no more demand them."""
+        self._accepting.sign(endpoint.address, endpoint.password, endpoint.ao_keys, held)
+
+
+def _ends(connection: socket.socket) -> Ends | None:
+    try:
+        return Ends(connection.getsockname()[:2], connection.getpeername()[:2])
+    except OSError:  # reset by the peer already
+        return None

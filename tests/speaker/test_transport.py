@@ -5,139 +5,34 @@ import contextlib
 import errno
 import os
 import socket
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from ipaddress import ip_address
+from collections.abc import Callable
 
 import attrs
 import pytest
 
 from speaker.peer import Peer
-from speaker.session import Negotiated, Settings
-from speaker.sockets import Endpoint, EndpointError
-from speaker.transport import BUFFER_OCTETS, DRAIN_S, Transport
-from speaker.values import Family
+from speaker.signatures import AoKey, EndpointError
+from speaker.sockets import Endpoint
+from speaker.transport import BUFFER_OCTETS, CONNECTIONS_MOST, DRAIN_S
 from speaker.wire.attribute import Interner
-from speaker.wire.update import Update
 from tests.fakes.descriptors import no_descriptor_left
 from tests.fakes.loop import advance, run
 from tests.fakes.messages import message, write
 from tests.fakes.scripted_peer import ScriptedListener, ScriptedPeer
-
-OURS, THEIRS, OTHER = "127.0.0.1", "127.0.0.2", "127.0.0.3"
-LIMIT_S = 5.0
-SHORTLY_S = 0.3  # how long nothing is waited for
-
-SETTINGS = Settings(
-    local_as=64512,
-    remote_as=64513,
-    router_id=bytes((192, 0, 2, 1)),
-    families=(Family.VPNV4,),
-    hold_time_s=90,
-    passive=True,
+from tests.speaker.standing import (
+    ACTIVE,
+    LIMIT_S,
+    OPEN,
+    OTHER,
+    OURS,
+    SETTINGS,
+    SHORTLY_S,
+    THEIRS,
+    Ledger,
+    Stand,
+    quiet,
+    standing,
 )
-ACTIVE = attrs.evolve(SETTINGS, passive=False)
-OPEN = "OPEN as=64513 id=192.0.2.2 families=vpnv4 as4=64513"
-
-
-class Ledger:
-    """Routes that write down what they are told, and say what they are given to say."""
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self.lines: list[str] = []
-        self.changed = changed
-        self.say: Callable[[], bytes] = bytes
-        self.said = 0
-        self.fail_at = ""
-
-    def _note(self, line: str) -> None:
-        self.lines.append(line)
-        self.changed()
-        if self.fail_at == line:
-            raise RuntimeError(line)
-
-    def up(self, negotiated: Negotiated, now: float) -> None:
-        self._note("up")
-
-    def update(self, update: Update, now: float) -> None:
-        self._note("update")
-
-    def refresh(self, family: Family, now: float) -> None:
-        self._note("refresh")
-
-    def refreshing(self, family: Family, begins: bool, now: float) -> None:
-        self._note("refreshing")
-
-    def disable(self, family: Family, now: float) -> None:
-        self._note("disable")
-
-    def down(self, negotiated: Negotiated, graceful: bool, now: float) -> None:
-        self._note("down, graceful" if graceful else "down")
-
-    def output(self, budget: int) -> bytes:
-        octets = self.say()
-        self.said += len(octets)
-        return octets
-
-
-class Stand:
-    """A transport with its peers, as a test sees it."""
-
-    def __init__(self, *listen: str) -> None:
-        self.busy = False
-        self.pumped = 0
-        self._changed = asyncio.Event()
-        self.routes: dict[str, Ledger] = {}
-        self.transport = Transport([(address, 0) for address in listen], pump=self._pump, busy=lambda: self.busy)
-
-    def _pump(self) -> None:
-        self.pumped += 1
-        self._changed.set()
-
-    def add(self, address: str, settings: Settings = SETTINGS, **endpoint: object) -> Peer:
-        routes = self.routes[address] = Ledger(self._changed.set)
-        peer = Peer(address, settings, routes, Interner(), lambda: 0.0)
-        self.transport.add_peer(peer, Endpoint(address=address, **endpoint))  # type: ignore[arg-type]
-        return peer
-
-    async def until(self, fact: Callable[[], bool]) -> None:
-        """Wait for a fact about what happened."""
-        async with asyncio.timeout(LIMIT_S):
-            while not fact():
-                self._changed.clear()
-                await self._changed.wait()
-
-    @property
-    def address(self) -> tuple[str, int]:
-        return self.transport.addresses[0]
-
-    @asynccontextmanager
-    async def dialled(self, source: str = THEIRS, opening: str = OPEN) -> AsyncIterator[ScriptedPeer]:
-        """A peer that connected and established a session."""
-        async with await ScriptedPeer.dial(*self.address, source=source) as peer:
-            await peer.establish(opening)
-            await self.until(lambda: "up" in self.routes[source].lines)
-            yield peer
-
-
-@asynccontextmanager
-async def standing(*listen: str) -> AsyncIterator[Stand]:
-    stand = Stand(*(listen or (OURS,)))
-    stand.transport.start()
-    try:
-        yield stand
-    finally:
-        stop = asyncio.ensure_future(stand.transport.stop(graceful=False))
-        await asyncio.sleep(0)
-        await advance(2 * DRAIN_S)
-        await stop
-
-
-async def quiet(waiting: Awaitable[object]) -> None:
-    """Check that what is waited for does not come."""
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(waiting, SHORTLY_S)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(OURS, THEIRS), ("::1", "::1")])
@@ -464,51 +359,6 @@ def test_without_descriptors_accepting_pauses_and_sessions_live_on() -> None:
     run(story)
 
 
-def md5(connection: socket.socket, address: str, key: bytes) -> None:
-    """Sign a test's own socket (TCP_MD5SIG, linux/tcp.h)."""
-    packed = ip_address(address).packed
-    if len(packed) == 4:
-        sockaddr = struct.pack("=HH4s120x", socket.AF_INET, 0, packed)
-    else:
-        sockaddr = struct.pack("=HHI16sI100x", socket.AF_INET6, 0, 0, packed, 0)
-    connection.setsockopt(socket.IPPROTO_TCP, 14, sockaddr + struct.pack("=BBHI80s", 0, 0, len(key), 0, key))
-
-
-@pytest.mark.parametrize(("ours", "theirs"), [(OURS, THEIRS), ("::1", "::1")])
-def test_a_key_is_demanded_of_those_who_connect_and_can_change(ours: str, theirs: str) -> None:
-    async def story() -> None:
-        async with standing(ours) as stand:
-            peer = stand.add(theirs, password=b"first")
-            await quiet(ScriptedPeer.dial(*stand.address, source=theirs))
-            await quiet(ScriptedPeer.dial(*stand.address, source=theirs, prepare=lambda s: md5(s, ours, b"other")))
-            dialling = ScriptedPeer.dial(*stand.address, source=theirs, prepare=lambda s: md5(s, ours, b"first"))
-            async with await dialling as remote:
-                await remote.establish(OPEN)
-                stand.transport.change_peer(Endpoint(address=theirs, password=b"second"), SETTINGS)
-                md5(remote.socket, ours, b"second")
-                await remote.say("END-OF-RIB vpnv4")
-                await stand.until(lambda: stand.routes[theirs].lines == ["up", "update"])
-            stand.transport.change_peer(Endpoint(address=theirs), SETTINGS)
-            async with await ScriptedPeer.dial(*stand.address, source=theirs) as remote:
-                await remote.expect("OPEN")
-            assert peer.counters.flaps == 1
-
-    run(story)
-
-
-def test_a_key_signs_the_connections_that_we_make() -> None:
-    async def story() -> None:
-        async with standing() as stand:
-            listener = ScriptedListener(THEIRS)
-            md5(listener.socket, OURS, b"secret")
-            with contextlib.closing(listener):
-                stand.add(THEIRS, ACTIVE, port=listener.port, password=b"secret", source=OURS)
-                async with await listener.accept() as remote:
-                    await remote.establish(OPEN)
-
-    run(story)
-
-
 def ttl(number: int) -> Callable[[socket.socket], None]:
     """Have a test's own socket send with this TTL."""
 
@@ -554,19 +404,114 @@ def test_two_speakers_that_connect_to_each_other_at_once_keep_one_connection() -
     run(story)
 
 
+def test_the_addresses_and_ports_of_a_session_are_those_of_its_connection() -> None:
+    async def story() -> None:
+        async with standing() as stand:
+            accepting = stand.add(THEIRS)
+            async with stand.dialled() as remote:
+                assert accepting.ends is not None
+                assert accepting.ends.local == remote.socket.getpeername() == stand.address
+                assert accepting.ends.remote == remote.socket.getsockname()
+            with contextlib.closing(ScriptedListener(OTHER)) as listener:
+                connecting = stand.add(OTHER, ACTIVE, port=listener.port, source=OURS)
+                async with await listener.accept() as remote:
+                    await remote.establish(OPEN)
+                    await stand.until(lambda: "up" in stand.routes[OTHER].lines)
+                    assert connecting.ends is not None
+                    assert connecting.ends.local == remote.socket.getpeername()
+                    assert connecting.ends.remote == (OTHER, listener.port)
+
+    run(story)
+
+
+def test_only_the_configured_addresses_are_listened_on() -> None:
+    async def story() -> None:
+        async with standing() as stand:
+            stand.add(THEIRS)
+            with pytest.raises(ConnectionRefusedError):
+                await ScriptedPeer.dial("127.0.0.9", stand.address[1], source=THEIRS)
+
+    run(story)
+
+
+def test_a_peer_that_is_switched_off_is_told_that_it_is_not_wanted() -> None:  # RFC 4486 section 4
+    async def story() -> None:
+        async with standing() as stand:
+            peer = stand.add(THEIRS)
+            stand.transport.disable_peer(THEIRS)
+            async with await ScriptedPeer.dial(*stand.address, source=THEIRS) as remote:
+                assert await remote.expect_end() == ["NOTIFICATION 6/5"]
+            assert peer.counters.rejected == 1
+
+    run(story)
+
+
+def test_a_connection_that_says_nothing_ends_after_four_minutes() -> None:
+    async def story() -> None:
+        async with standing() as stand:
+            stand.add(THEIRS)
+            async with await ScriptedPeer.dial(*stand.address, source=THEIRS) as remote:
+                await remote.expect("OPEN")
+                for octet in write(OPEN)[:20]:  # an octet now and then is not a message
+                    await remote.send(bytes((octet,)))
+                    await advance(11.9)
+                await quiet(remote.expect(""))
+                await advance(2.1)
+                assert await remote.expect_end() == ["NOTIFICATION 4/0"]
+
+    run(story)
+
+
+def test_one_source_cannot_have_many_connections_and_others_are_served() -> None:
+    async def story() -> None:
+        async with standing() as stand:
+            stand.add(THEIRS)
+            stand.add(OTHER)
+            async with contextlib.AsyncExitStack() as open_ones:
+                for _ in range(5 * CONNECTIONS_MOST):
+                    dialling = ScriptedPeer.dial(*stand.address, source=THEIRS)
+                    await open_ones.enter_async_context(await dialling)
+                async with stand.dialled(OTHER):
+                    refused = sum(stand.transport.refusals.count.values())
+                    assert refused == 4 * CONNECTIONS_MOST
+                await advance(1.1 * DRAIN_S)
+                async with stand.dialled():
+                    pass
+
+    run(story)
+
+
+def test_without_a_hold_time_there_is_no_send_hold_timer_either() -> None:  # RFC 9687 section 3.2
+    async def story() -> None:
+        async with standing() as stand:
+            peer = stand.add(THEIRS)
+            stand.routes[THEIRS].say = lambda: message(2, bytes(4077)) * 15
+            async with stand.dialled(opening=OPEN + " hold=0"):
+                for _ in range(20):
+                    await advance(10_000.0)
+                assert stand.routes[THEIRS].said > BUFFER_OCTETS
+                assert peer.state == "established"
+
+    run(story)
+
+
 def test_endpoints_that_cannot_be_are_refused() -> None:
     for fields, value in [
         ({"address": "192.0.2.300"}, "192.0.2.300"),
         ({"address": "192.0.2.1", "source": "::1"}, "::1"),
         ({"address": "192.0.2.1", "password": b""}, "0 octets"),
         ({"address": "192.0.2.1", "password": b"x" * 81}, "81 octets"),
+        ({"address": "192.0.2.1", "password": b"x", "ao_keys": (AoKey(1, 1, b"x"),)}, "exclude"),
+        ({"address": "192.0.2.1", "ao_keys": (AoKey(1, 1, b"x"), AoKey(1, 2, b"y"))}, "one send_id"),
+        ({"address": "192.0.2.1", "ao_keys": (AoKey(1, 1, b"x"), AoKey(2, 1, b"y"))}, "one receive_id"),
         ({"address": "192.0.2.1", "ttl": 256}, "256"),
         ({"address": "192.0.2.1", "ttl_security_hops": 0}, "ttl_security_hops 0"),
         ({"address": "192.0.2.1", "ttl": 2, "ttl_security_hops": 2}, "exclude"),
     ]:
         with pytest.raises(ValueError, match=value):
             Endpoint(**fields)  # type: ignore[arg-type]
-    assert "secret" not in repr(Endpoint(address="192.0.2.1", password=b"secret"))
+    for secret in ({"password": b"secret"}, {"ao_keys": (AoKey(1, 1, b"secret"),)}):
+        assert "secret" not in repr(Endpoint(address="192.0.2.1", **secret))  # type: ignore[arg-type]
 
 
 def test_an_address_that_cannot_be_listened_on_is_named() -> None:
