@@ -125,6 +125,7 @@ class AdjRibIn:
         for slots in self._slots.values():
             for number in range(1, len(slots.tables)):
                 self.rib.origins[slot(self.source, number)] = origin
+        self.stale_until = None
         if self.stale.keys() - self.long_lived_until.keys():
             # The peer is back: the rest waits for its End-of-RIB, but not for ever.
             restart_time_s = negotiated.graceful.time_s if negotiated.graceful else 0
@@ -274,7 +275,7 @@ class AdjRibIn:
         return path
 
     def _keys(self, family: Family) -> list[bytes]:
-        return [*self._at(family).keys(), *self.rejected.get(family, ())]
+        return [*self._at(family).told(), *self.rejected.get(family, ())]
 
     def _discard(self, family: Family, keys: Iterable[bytes]) -> None:
         slots = self._slots.get(family)
@@ -426,8 +427,8 @@ class AdjRibIn:
             if limit is None or limit.action != "block" or self.count(family) < limit.most:
                 self._unblock(family)
         self._find_room()
-        for family, limit in terms.limits.items():
-            self._measure(family, limit, False, now)
+        for family in self._slots.keys() & terms.limits.keys():
+            self._measure(family, terms.limits[family], False, now)
 
     def _work_out_again(self, family: Family) -> None:
         gone = []
@@ -487,7 +488,7 @@ class AdjRibIn:
         What was stale from an earlier loss and never refreshed is not given a second life (RFC 4724 section 4.2),
         except for as long as RFC 8538 section 4.1 and RFC 9494 section 4.2 ask for it.
         """
-        since = self._stale_since.get(family, now)
+        since = self._stale_since.get(family, now) if self.stale.get(family) else now
         second_life_s = max(STALE_S if notified else 0.0, self._stale_times.get(family, 0))
         if family not in self.long_lived_until and now >= since + second_life_s:
             self._discard(family, self.stale.pop(family, ()))

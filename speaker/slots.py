@@ -39,7 +39,7 @@ class Slots:
     def __len__(self) -> int:
         return sum([len(table.rows) for table in self.tables])
 
-    def keys(self) -> list[bytes]:
+    def told(self) -> list[bytes]:
         """Return all keys that stand here."""
         if not self.add_path:
             return list(self.tables[0].rows)

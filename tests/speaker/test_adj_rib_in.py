@@ -4,55 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from speaker.adj_rib_in import REFUSALS_KEPT, AdjRibIn, Own
+from speaker.adj_rib_in import REFUSALS_KEPT, AdjRibIn
 from speaker.path import AS_SEQUENCE, AS_SET, Attributes
-from speaker.rib import Interest, Rib
 from speaker.values import Family
 from speaker.wire.attribute import Interner
-from speaker.wire.capability import GracefulRestart
 from speaker.wire.update import Update, UpdateDecoder
+from tests.speaker.hearing import EVPN, RTC, TAG, VPNV4, A, B, C, Peer, graceful
 from tests.speaker.routes import (
     announced,
     block,
     member_key,
     on_the_wire,
     session,
-    target,
     vpn_key,
     withdrawn,
 )
-
-VPNV4, EVPN, RTC = Family.VPNV4, Family.EVPN, Family.RTC
-A, B, C = (vpn_key(f"10.0.{n}.0/24") for n in range(3))
-TAG = bytes.fromhex("03 0000fc0000000001 00000000 20 c0000209")
-
-
-class Vpn:
-    families = frozenset({VPNV4, EVPN})
-
-
-class Peer:
-    """An adj-rib-in of a peer, and what of it is in the RIB; one VPN imports target 1."""
-
-    def __init__(self) -> None:
-        self.rib = Rib()
-        self.interest = Interest()
-        self.vpn = Vpn()
-        self.own = Own(bytes((192, 0, 2, 1)), frozenset({64512}), frozenset({bytes((192, 0, 2, 1))}))
-        self.import_targets(1)
-        self.adj_rib_in = AdjRibIn("p", self.rib, self.interest, self.own)
-
-    def import_targets(self, *numbers: int) -> None:
-        self.interest.set(self.vpn, frozenset(map(target, numbers)))
-
-    def held(self, family: Family = VPNV4) -> set[bytes]:
-        return set(self.rib.table(family, "p").rows)
-
-
-def graceful(*forwarding: Family, lost: Family | None = None, time_s: int = 90) -> GracefulRestart:
-    """The capability of a peer that keeps forwarding for these families, and lost its state of one more."""
-    kept = dict.fromkeys(map(int, forwarding), True)
-    return GracefulRestart(False, time_s, kept if lost is None else {**kept, lost: False})
 
 
 def up(peer: Peer, *families: Family, **words: object) -> None:
