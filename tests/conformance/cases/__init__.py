@@ -1,0 +1,19 @@
+"""The cases, by area; importing this package fills CASES in the order of the areas."""
+
+from __future__ import annotations
+
+from tests.conformance.case import CASES
+from tests.conformance.cases import (  # noqa: F401
+    agreed,
+    attributes,
+    families,
+    framing,
+    header,
+    opens,
+    refresh,
+    restart,
+    states,
+    transport,
+)
+
+__all__ = ["CASES"]
