@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SOCKET = "/run/bgpvpn/api.sock"
 ANSWER_S = 30.0
+PIECE_OCTETS = 64 * 1024
 SILENCE_S = 60.0  # on a stream of events the daemon says something every 15 s
 
 
@@ -79,8 +80,7 @@ class Api:
 
     def get(self, *path: str, **query: str | None) -> Any:
         """Return what is there; a query that is None is not made."""
-        asked = urlencode({name: text for name, text in query.items() if text is not None})
-        return self._ask("GET", _target(path) + (f"?{asked}" if asked else ""))
+        return self._ask("GET", _target(path, query))
 
     def post(self, body: object, *path: str) -> Any:
         """Make something; return it."""
@@ -101,6 +101,23 @@ class Api:
             if response.status != 200:
                 raise _failure(response.status, response.read())
             yield self._each(response)
+
+    @contextlib.contextmanager
+    def octets(self, *path: str, **query: str | None) -> Iterator[Iterator[bytes]]:
+        """Give an answer that is not JSON, in pieces as they come; Unreachable if it is cut off."""
+        with self._answer("GET", _target(path, query), None, self.timeout_s) as response:
+            if response.status != 200:
+                raise _failure(response.status, response.read())
+            yield self._pieces(response)
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        from http.client import HTTPException
+
+        try:
+            while piece := response.read1(PIECE_OCTETS):
+                yield piece
+        except (HTTPException, OSError) as error:
+            raise Unreachable(f"the daemon at {self.address} did not answer to the end") from error
 
     def _each(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         for line in lines:
@@ -184,11 +201,12 @@ def _group(path: str) -> str:
     return ""
 
 
-def _target(path: tuple[str, ...]) -> str:
+def _target(path: tuple[str, ...], query: Mapping[str, str | None] | None = None) -> str:
     for part in path:
         if not part or "/" in part:
             raise click.UsageError(f"a name is not empty and has no slash: {part!r}")
-    return "/v1/" + "/".join(quote(part, safe="") for part in path)
+    asked = urlencode({name: text for name, text in (query or {}).items() if text is not None})
+    return "/v1/" + "/".join(quote(part, safe="") for part in path) + (f"?{asked}" if asked else "")
 
 
 def _decoded(octets: bytes) -> Any:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import click
 
-from cli import bindings, networks, peers, ports, views, vpns
+from cli import bindings, mrt, networks, peers, ports, views, vpns
 from cli.api import SOCKET, Api
 from cli.completion import completion
 from cli.explain import explain
@@ -71,6 +71,7 @@ for command in (
     peers.peer,
     explain,
     views.events,
+    mrt.mrt,
     completion,
 ):
     main.add_command(command)

@@ -93,6 +93,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.statuses",
             "bgpvpn.sessions",
             "bgpvpn.kernel_view",
+            "bgpvpn.dumping",
             "bgpvpn.metrics",
         ),
     ),

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bgpvpn.api import mrt
 from bgpvpn.api.answers import HANDLERS, answer
 from bgpvpn.api.bodies import AssociationOfBgpvpn
 from bgpvpn.api.boundary import Node
@@ -81,4 +82,6 @@ def _operations(node: Node) -> Iterable[Operation]:
     yield Operation("GET", "/v1/kernel", views.kernel, "Show what the kernel took and what it refused", "object")
     words = "Explain what became of a prefix or a port; exactly one of the two"
     yield Operation("GET", "/v1/explain", views.explain, words, "object", filters=("prefix", "port"))
+    words, filters = "Dump the routes in MRT format (RFC 6396)", ("families", "view")
+    yield Operation("GET", "/v1/mrt", mrt.Mrt(node).dump, words, mrt.MEDIA_TYPE, filters=filters)
     yield Operation("GET", "/metrics", views.metrics, "Show metrics as Prometheus reads them", "text/plain")

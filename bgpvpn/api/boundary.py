@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from bgpvpn.intent import Change, Intent, Removal
@@ -57,6 +57,9 @@ class Node(Protocol):
 
     def explain_port(self, port_id: str) -> Plain:
         """Walk the tables for a port that is there."""
+
+    def mrt(self, families: Sequence[str], *, pre_policy: bool) -> Iterator[bytes]:
+        """Yield the routes of these families, or of all, as MRT records; ValueError names a family that is none."""
 
     def metrics(self) -> list[Plain]:
         """Return {"name", "help", "type": counter or gauge, "samples": [{"labels": {...}, "value": number}...]}."""

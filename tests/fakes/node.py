@@ -12,8 +12,9 @@ Nothing becomes of wishes by itself: `statuses` says what became of an object, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_network
+from itertools import chain
 from typing import Any
 
 from bgpvpn.api.boundary import Plain, Watcher
@@ -59,6 +60,7 @@ class FakeNode:
         self.instance_rows: list[Plain] = []
         self.kernel_plain: Plain = {"objects": [], "counters": {}}
         self.metric_rows: list[Plain] = []
+        self.mrt_pieces: Iterable[bytes] = ()
         for thing in configured:
             self.intent.load(self.intent.plan([thing], self.wall), configured=True)
 
@@ -122,6 +124,10 @@ class FakeNode:
 
     def explain_port(self, port_id: str) -> Plain:
         return {"port": port_id, "status": self.status_of("port", port_id)}
+
+    def mrt(self, families: Sequence[str], *, pre_policy: bool) -> Iterator[bytes]:
+        wanted = [Family.parse(text).text for text in families] or ["all"]
+        return chain([" ".join(wanted).encode(), b"", b" pre" if pre_policy else b" post"], self.mrt_pieces)
 
     def metrics(self) -> list[Plain]:
         return self.metric_rows
