@@ -1,7 +1,8 @@
 """Sessions of ours with FRR's bgpd and with gobgpd, alone: each in a network namespace behind a veth, no routes.
 
 Only what the peers themselves can show is asked here: that their OPEN and ours suit each other, in both directions,
-over IPv4 and IPv6, signed and with TTL security, and that they read the NOTIFICATION with which we end.
+over IPv4 and IPv6, signed and with TTL security, and that they read the NOTIFICATION with which we end; and what came
+to BGP later, where they have it: roles, several paths, extended messages, what a NOTIFICATION does to routes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import attrs
@@ -46,6 +48,7 @@ class Case:
     password: str = ""
     ttl_security: bool = False
     hold_s: int = 3
+    modern: bool = False  # all that the program has beyond the classic capabilities
 
     def __str__(self) -> str:
         words = [self.program, f"ipv{self.version}", "ibgp" if self.ibgp else "ebgp"]
@@ -54,7 +57,14 @@ class Case:
                 (self.we_connect, self.they_connect), "they-connect"
             )
         )
-        return "-".join([*words, *(["md5"] if self.password else []), *(["gtsm"] if self.ttl_security else [])])
+        return "-".join(
+            [
+                *words,
+                *(["modern"] if self.modern else []),
+                *(["md5"] if self.password else []),
+                *(["gtsm"] if self.ttl_security else []),
+            ]
+        )
 
 
 CASES = [
@@ -154,8 +164,12 @@ class Remote:
             lines.append(f" neighbor {self.ours} password {case.password}")
         if case.ttl_security:
             lines.append(f" neighbor {self.ours} ttl-security hops 1")
+        if case.modern:
+            lines += [" bgp graceful-restart notification", f" neighbor {self.ours} local-role provider"]
         for family in families:
-            lines += [f" address-family {family}", f"  neighbor {self.ours} activate", " exit-address-family"]
+            lines += [f" address-family {family}", f"  neighbor {self.ours} activate"]
+            lines += [f"  neighbor {self.ours} addpath-tx-all-paths"] if case.modern else []
+            lines += [" exit-address-family"]
         (self.folder / "bgpd.conf").write_text("\n".join(lines) + "\n")
         shutil.chown(self.folder, "frr", "frr")
         self.folder.chmod(0o755)
@@ -188,6 +202,7 @@ class Remote:
             "[neighbors.graceful-restart.config]",
             "enabled = true",
             "restart-time = 20",
+            *(["notification-enabled = true", "long-lived-enabled = true"] if case.modern else []),
         ]
         for family in GOBGP_FAMILIES.values():
             lines += [
@@ -197,17 +212,32 @@ class Remote:
                 "[neighbors.afi-safis.mp-graceful-restart.config]",
                 "enabled = true",
             ]
+            if case.modern and family != "rtc":
+                lines += [
+                    "[neighbors.afi-safis.long-lived-graceful-restart.config]",
+                    "enabled = true",
+                    "restart-time = 3600",
+                    "[neighbors.afi-safis.add-paths.config]",
+                    "receive = true",
+                    "send-max = 4",
+                ]
         (self.folder / "gobgpd.toml").write_text("\n".join(lines) + "\n")
         return ["gobgpd", "-f", str(self.folder / "gobgpd.toml"), "--log-plain"]
 
     def neighbour(self) -> dict[str, object]:
         """What the program says of us."""
         if self.case.program == "frr":
-            command = ["vtysh", "--vty_socket", str(self.folder), "-d", "bgpd", "-c", "show bgp neighbors json"]
-            found: dict[str, object] = json.loads(self._inside(*command))[self.ours]
+            found: dict[str, object] = json.loads(self.command("show bgp neighbors json"))[self.ours]
             return found
         listed = json.loads(self._inside("gobgp", "-j", "neighbor"))
         return next(each for each in listed if each["conf"]["neighbor_address"] == self.ours)
+
+    def command(self, *lines: str) -> str:
+        """Say something to FRR's shell, or one line to gobgp."""
+        if self.case.program != "frr":
+            return self._inside("gobgp", *lines)
+        said = [word for line in lines for word in ("-c", line)]
+        return self._inside("vtysh", "--vty_socket", str(self.folder), "-d", "bgpd", *said)
 
     def established(self) -> bool:
         """Whether the program holds the session for established."""
@@ -265,11 +295,12 @@ class Ledger:
         return self._to_say.pop(0) if self._to_say else b""
 
 
-@pytest.fixture(params=[*CASES, *(pytest.param(case, marks=pytest.mark.long) for case in LONG_CASES)], ids=str)
-def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
+@contextmanager
+def running(case: Case) -> Iterator[Remote]:
+    """A peer program as a case wants it."""
     folder = Path("/run") / f"live-{secrets.token_hex(4)}"
     folder.mkdir()
-    remote = Remote(request.param, folder)
+    remote = Remote(case, folder)
     try:
         remote.join()
         remote.start()
@@ -277,6 +308,12 @@ def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
     finally:
         remote.close()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(params=[*CASES, *(pytest.param(case, marks=pytest.mark.long) for case in LONG_CASES)], ids=str)
+def remote(request: pytest.FixtureRequest) -> Iterator[Remote]:
+    with running(request.param) as remote:
+        yield remote
 
 
 async def until(fact: Callable[[], bool]) -> None:
@@ -337,3 +374,107 @@ def test_a_session_with_a_live_peer(remote: Remote) -> None:
             await transport.stop(graceful=False)
 
     asyncio.run(story())
+
+
+@asynccontextmanager
+async def speaking(remote: Remote, settings: Settings) -> AsyncIterator[tuple[Transport, Peer, Ledger]]:
+    """Our end, connecting to a program."""
+    routes = Ledger()
+    transport = Transport([], pump=lambda: None, busy=lambda: False)
+    peer = Peer(remote.theirs, settings, routes, Interner(), lambda: 0.5)
+    transport.add_peer(peer, Endpoint(address=remote.theirs))
+    transport.start()
+    try:
+        yield transport, peer, routes
+    finally:
+        await transport.stop(graceful=False)
+
+
+MODERN = Settings(
+    local_as=64512,
+    remote_as=64513,
+    router_id=bytes((192, 0, 2, 1)),
+    families=(Family.VPNV4, Family.VPNV6, Family.EVPN),
+    hold_time_s=9,
+    restart_time_s=20,
+    long_lived_s=60,
+    add_path_receive=frozenset({Family.VPNV4, Family.EVPN}),
+    add_path_send=frozenset({Family.VPNV4}),
+)
+
+
+def test_FRR_agrees_on_what_came_to_BGP_later_and_a_NOTIFICATION_does_to_routes_what_both_say() -> None:
+    async def story() -> None:
+        settings = attrs.evolve(MODERN, role="customer", strict_role=True)
+        async with speaking(remote, settings) as (transport, peer, routes):
+            await until(lambda: peer.state == "established" and remote.established())
+            agreed = peer.negotiated
+            assert agreed is not None
+            assert (agreed.role, agreed.message_limit, agreed.enhanced_refresh) == ("customer", 65535, True)
+            assert agreed.graceful_notification
+            assert set(agreed.long_lived) == set(settings.families)
+            assert agreed.add_path_receive == {Family.VPNV4, Family.EVPN}
+            assert agreed.add_path_send == {Family.VPNV4}
+            theirs = remote.neighbour()
+            capabilities = theirs["neighborCapabilities"]
+            assert isinstance(capabilities, dict)
+            for name in ("extendedMessage", "role", "longLivedGracefulRestart", "enhancedRouteRefresh"):
+                assert capabilities[name] == "advertisedAndReceived", name
+            assert (theirs["localRole"], theirs["remoteRole"]) == ("provider", "customer")
+            assert "'nBit': True" in str(theirs["gracefulRestartInfo"])
+
+            at = ("configure terminal", f"router bgp {THEIR_AS[False]}")
+            remote.command(*at, "no bgp hard-administrative-reset", "end", f"clear bgp {remote.ours}")
+            await until(lambda: len(routes.downs) == 1)
+            assert "the peer sent Cease, administrative reset (6/4)" in peer.counters.last_down
+            assert routes.downs == [True], "the routes stay"
+            await until(lambda: peer.state == "established" and remote.established())
+
+            remote.command(*at, f"neighbor {remote.ours} shutdown message new cable")
+            await until(lambda: len(routes.downs) == 2)
+            assert routes.downs == [True, False], "a hard reset"
+            assert "hard reset (6/9): Cease, administrative shutdown (6/2): 'new cable'" in peer.counters.last_down
+            remote.command(*at, f"no neighbor {remote.ours} shutdown")
+            await until(lambda: peer.state == "established" and remote.established())
+
+            transport.disable_peer(remote.theirs, "live test")
+            await until(lambda: not remote.established())
+            theirs = remote.neighbour()
+            assert (theirs["lastErrorCodeSubcode"], theirs["lastNotificationHardReset"]) == ("0602", True)
+            assert theirs["lastShutdownDescription"] == "live test"
+
+    with running(Case("frr", ibgp=False, modern=True)) as remote:
+        asyncio.run(story())
+
+
+def test_FRR_of_a_role_that_does_not_fit_is_refused() -> None:
+    async def story() -> None:
+        async with speaking(remote, attrs.evolve(MODERN, role="peer")) as (_, peer, routes):
+            await until(lambda: "role mismatch (2/11)" in peer.counters.last_error)
+            assert routes.ups == 0
+
+    with running(Case("frr", ibgp=False, modern=True)) as remote:
+        asyncio.run(story())
+
+
+def test_GoBGP_agrees_on_what_came_to_BGP_later_and_a_NOTIFICATION_does_to_routes_what_both_say() -> None:
+    async def story() -> None:
+        async with speaking(remote, MODERN) as (transport, peer, routes):
+            await until(lambda: peer.state == "established" and remote.established())
+            agreed = peer.negotiated
+            assert agreed is not None
+            assert agreed.graceful_notification
+            assert dict(agreed.long_lived) == dict.fromkeys(MODERN.families, (False, 3600))
+            assert agreed.add_path_receive == {Family.VPNV4, Family.EVPN}
+            assert agreed.add_path_send == {Family.VPNV4}
+
+            remote.command("neighbor", remote.ours, "reset", "--reason", "new cable")
+            await until(lambda: len(routes.downs) == 1)
+            assert "'new cable'" in peer.counters.last_down
+            assert routes.downs == [True], "GoBGP sends no hard reset"
+            await until(lambda: peer.state == "established" and remote.established())
+            transport.disable_peer(remote.theirs, "live test")
+            await until(lambda: not remote.established())
+
+    with running(Case("gobgp", ibgp=False, modern=True)) as remote:
+        asyncio.run(story())
