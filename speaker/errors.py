@@ -13,21 +13,24 @@ from __future__ import annotations
 
 from speaker.values import Family
 
+OCTETS_AT_MOST = 4096
+"""How much of what is wrong an error keeps, for the looking glass."""
+
 
 class BgpError(Exception):
     """A peer broke the protocol; `reason` says what, where, and the offending value."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, octets: bytes = b"") -> None:
         super().__init__(reason)
         self.reason = reason
-        self.octets = b""  # what of the message is wrong, as far as it can be told; for the looking glass
+        self.octets = octets[:OCTETS_AT_MOST]  # the attribute or NLRI that is wrong, as far as it can be told
 
 
 class SessionReset(BgpError):
     """The session cannot go on: send NOTIFICATION (code, subcode, data) and close."""
 
-    def __init__(self, code: int, subcode: int, reason: str, data: bytes = b"") -> None:
-        super().__init__(reason)
+    def __init__(self, code: int, subcode: int, reason: str, data: bytes = b"", octets: bytes = b"") -> None:
+        super().__init__(reason, octets or data)
         self.code = code
         self.subcode = subcode
         self.data = data
@@ -45,8 +48,8 @@ class PrefixLimitReached(SessionReset):
 class DisableFamily(BgpError):
     """The NLRI of one family cannot be told apart any more (RFC 7606 section 3 j, RFC 4760 section 7)."""
 
-    def __init__(self, family: Family, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, family: Family, reason: str, octets: bytes = b"") -> None:
+        super().__init__(reason, octets)
         self.family = family
 
 

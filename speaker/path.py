@@ -53,7 +53,7 @@ class Attributes:
     pmsi: tuple[int, int, bytes, bytes] | None = None  # flags, tunnel type, label field 3, tunnel id (RFC 6514 5)
     only_to_customer: int | None = None  # AS number (RFC 9234 section 5)
     unknown: tuple[tuple[int, int, bytes], ...] = ()  # flags, code, value of attributes not decoded
-    discarded: tuple[str, ...] = ()  # why attributes of the block were dropped (RFC 7606 section 2)
+    discarded: tuple[tuple[str, bytes], ...] = ()  # why attributes were dropped, and these (RFC 7606 section 2)
 
     route_targets: frozenset[bytes] = frozenset()  # the route targets among ext_communities, 8 octets each
     # Worked out once per block by the importer; `imports_version` says when (see rib.py).

@@ -13,6 +13,8 @@ from typing import Literal
 
 import attrs
 
+from speaker import flowspec
+
 
 class ValueTextError(ValueError):
     """A text or octets that do not make the value; the message names it."""
@@ -203,7 +205,10 @@ def address_text(octets: bytes) -> str:
 
 
 def key_text(family: Family, key: bytes) -> str:
-    """Return an NLRI key (see speaker.path) as people read it, for example "64512:1 10.0.0.0/24"."""
+    """Return an NLRI key (see speaker.path) as people read it, for example "64512:1 10.0.0.0/24".
+
+    Nothing of it is what a peer wrote: all is made of numbers, addresses and names of ours.
+    """
     match family:
         case Family.IPV4 | Family.IPV6:
             return prefix_text(key, 4 if family is Family.IPV4 else 6)
@@ -215,8 +220,18 @@ def key_text(family: Family, key: bytes) -> str:
             return f"0x{key[:-1].hex()}/{key[-1]}" if key[-1] else "default"
         case Family.EVPN:
             return _evpn_text(key)
-        case _:  # the octets of the flow specification, as sent behind their length
-            return f"0x{key.hex()}"
+        case Family.IPV4_FLOWSPEC | Family.IPV6_FLOWSPEC:
+            return _flowspec_text(family, key)
+        case Family.VPNV4_FLOWSPEC | Family.VPNV6_FLOWSPEC:
+            return f"{RouteDistinguisher(key[:8])} {_flowspec_text(family, key[8:])}"
+
+
+def _flowspec_text(family: Family, components: bytes) -> str:
+    """Return a flow specification in words, a malformed one (which can be withdrawn only) in hex."""
+    try:
+        return flowspec.text(components, 32 if family.afi == 1 else 128)
+    except flowspec.FlowSpecificationError:
+        return f"0x{components.hex()}"
 
 
 def _evpn_text(key: bytes) -> str:

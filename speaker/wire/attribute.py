@@ -16,17 +16,19 @@ from typing import Any
 
 import attrs
 
-from speaker.errors import AttributeDiscard, BgpError, SessionReset, TreatAsWithdraw
-from speaker.path import AS_CONFED_SEQUENCE, AS_CONFED_SET, AS_SEQUENCE, AS_SET, AsPath, Attributes
+from speaker.errors import OCTETS_AT_MOST, AttributeDiscard, SessionReset, TreatAsWithdraw
+from speaker.path import AsPath, Attributes
+from speaker.wire import as_path as paths
 from speaker.wire.community import is_route_target
+from speaker.wire.framing import Tolerated
+from speaker.wire.opaque import ATTR_SET, CARRIED
 
 OPTIONAL, TRANSITIVE, PARTIAL, EXTENDED = 0x80, 0x40, 0x20, 0x10
+AS_TRANS = paths.AS_TRANS
 
 ORIGIN, AS_PATH, NEXT_HOP, MULTI_EXIT_DISC, LOCAL_PREF, ATOMIC_AGGREGATE, AGGREGATOR = 1, 2, 3, 4, 5, 6, 7
 COMMUNITIES, ORIGINATOR_ID, CLUSTER_LIST, MP_REACH, MP_UNREACH, EXT_COMMUNITIES = 8, 9, 10, 14, 15, 16
-AS4_PATH, AS4_AGGREGATOR, PMSI_TUNNEL, LARGE_COMMUNITIES = 17, 18, 22, 32
-
-AS_TRANS = 23456  # RFC 6793 section 9
+AS4_PATH, AS4_AGGREGATOR, PMSI_TUNNEL, LARGE_COMMUNITIES, ONLY_TO_CUSTOMER = 17, 18, 22, 32, 35
 
 MADE_AT_MOST = 65536
 """Attributes of our own that are held; when there are more all are forgotten, which costs sharing and nothing else."""
@@ -67,32 +69,11 @@ def _origin(value: bytes, context: Context) -> int:
     return value[0]
 
 
-def _segments(value: bytes, size: int, name: str) -> AsPath:
-    """Read segments of AS numbers of 2 or 4 octets (RFC 4271 section 4.3, RFC 5065 section 3)."""
-    segments: list[tuple[int, tuple[int, ...]]] = []
-    at = 0
-    while at < len(value):
-        if at + 2 > len(value):
-            raise TreatAsWithdraw(f"{name} ends within a segment header: {value.hex()}")
-        kind, count = value[at], value[at + 1]
-        end = at + 2 + count * size
-        if kind not in (AS_SET, AS_SEQUENCE, AS_CONFED_SEQUENCE, AS_CONFED_SET):
-            raise TreatAsWithdraw(f"{name} has a segment of type {kind}")
-        if count == 0 or end > len(value):
-            raise TreatAsWithdraw(f"{name} has a segment of {count} numbers in {len(value) - at - 2} octets")
-        numbers = struct.unpack_from(f"!{count}{'I' if size == 4 else 'H'}", value, at + 2)
-        if 0 in numbers:
-            raise TreatAsWithdraw(f"{name} holds AS 0 (RFC 7607)")
-        segments.append((kind, numbers))
-        at = end
-    return tuple(segments)
-
-
 def _as_path(value: bytes, context: Context) -> AsPath:
-    segments = _segments(value, 4 if context.as4 else 2, "AS_PATH")
-    if not context.ibgp and any(kind in (AS_CONFED_SEQUENCE, AS_CONFED_SET) for kind, _ in segments):
+    path = paths.read(value, 4 if context.as4 else 2, "AS_PATH")
+    if not context.ibgp and paths.confederate(path):
         raise TreatAsWithdraw("AS_PATH from an external peer has a segment of a confederation (RFC 5065 section 4)")
-    return segments
+    return path
 
 
 def _next_hop(value: bytes, context: Context) -> bytes:
@@ -151,18 +132,15 @@ def _ext_communities(value: bytes, context: Context) -> tuple[bytes, ...]:
 
 
 def _as4_path(value: bytes, context: Context) -> AsPath:
-    if context.as4:
-        raise AttributeDiscard("AS4_PATH from a peer with 4-octet AS numbers (RFC 6793 section 6)")
     try:
-        segments = _segments(value, 4, "AS4_PATH")
+        return paths.without_confederation(paths.read(value, 4, "AS4_PATH"))
     except TreatAsWithdraw as error:
         raise AttributeDiscard(error.reason) from None
-    return tuple((kind, numbers) for kind, numbers in segments if kind in (AS_SET, AS_SEQUENCE))
 
 
 def _as4_aggregator(value: bytes, context: Context) -> tuple[int, bytes]:
-    if context.as4 or len(value) != 8:
-        raise AttributeDiscard(f"AS4_AGGREGATOR of {len(value)} octets (RFC 6793 section 6)")
+    if len(value) != 8:
+        raise AttributeDiscard(f"AS4_AGGREGATOR has {len(value)} octets, not 8")
     return _aggregating(value, 4, "AS4_AGGREGATOR")
 
 
@@ -179,20 +157,26 @@ def _large_communities(value: bytes, context: Context) -> tuple[tuple[int, int, 
     return tuple(dict.fromkeys(struct.iter_unpack("!III", value)))  # repeated ones are dropped (RFC 8092 section 3)
 
 
-def _write_as_path(as_path: AsPath) -> bytes:
-    return b"".join(bytes((kind, len(part))) + struct.pack(f"!{len(part)}I", *part) for kind, part in _cut(as_path))
-
-
-def _cut(as_path: AsPath) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Yield segments of at most 255 numbers."""
-    for kind, numbers in as_path:
-        for at in range(0, len(numbers), 255):
-            yield kind, numbers[at : at + 255]
+def _only_to_customer(value: bytes, context: Context) -> int:
+    _exactly(4, value, "ONLY_TO_CUSTOMER")
+    return int.from_bytes(value, "big")
 
 
 def _write_pmsi(pmsi: tuple[int, int, bytes, bytes]) -> bytes:
     flags, kind, label, tunnel = pmsi
     return bytes((flags, kind)) + label + tunnel
+
+
+def _never(context: Context) -> str:
+    return ""
+
+
+def _external(context: Context) -> str:
+    return "" if context.ibgp else "from an external peer"  # RFC 7606 sections 7.5, 7.9 and 7.10
+
+
+def _wide(context: Context) -> str:
+    return "from a peer with 4-octet AS numbers (RFC 6793 section 4.1)" if context.as4 else ""
 
 
 @attrs.frozen
@@ -205,16 +189,16 @@ class Kind:
     field: str  # of speaker.path.Attributes
     read: Read
     write: Callable[[Any], bytes]  # from the field's value, 4-octet AS numbers
-    internal: bool = False  # discarded, whatever it is, when it comes from an external peer
+    unwanted: Callable[[Context], str] = _never  # why it is discarded, whatever it is, from such a peer; empty if not
 
 
 _U32 = struct.Struct("!I").pack
 _KINDS = (
     Kind(ORIGIN, "ORIGIN", TRANSITIVE, "origin", _origin, lambda value: bytes((value,))),
-    Kind(AS_PATH, "AS_PATH", TRANSITIVE, "as_path", _as_path, _write_as_path),
+    Kind(AS_PATH, "AS_PATH", TRANSITIVE, "as_path", _as_path, paths.write),
     Kind(NEXT_HOP, "NEXT_HOP", TRANSITIVE, "next_hop", _next_hop, bytes),
     Kind(MULTI_EXIT_DISC, "MULTI_EXIT_DISC", OPTIONAL, "med", _med, _U32),
-    Kind(LOCAL_PREF, "LOCAL_PREF", TRANSITIVE, "local_pref", _local_pref, _U32, internal=True),
+    Kind(LOCAL_PREF, "LOCAL_PREF", TRANSITIVE, "local_pref", _local_pref, _U32, _external),
     Kind(ATOMIC_AGGREGATE, "ATOMIC_AGGREGATE", TRANSITIVE, "atomic_aggregate", _atomic_aggregate, lambda value: b""),
     Kind(AGGREGATOR, "AGGREGATOR", OPTIONAL | TRANSITIVE, "aggregator", _aggregator, lambda v: _U32(v[0]) + v[1]),
     Kind(
@@ -225,11 +209,11 @@ _KINDS = (
         _communities,
         lambda value: b"".join(map(_U32, value)),
     ),
-    Kind(ORIGINATOR_ID, "ORIGINATOR_ID", OPTIONAL, "originator_id", _originator_id, bytes, internal=True),
-    Kind(CLUSTER_LIST, "CLUSTER_LIST", OPTIONAL, "cluster_list", _cluster_list, b"".join, internal=True),
+    Kind(ORIGINATOR_ID, "ORIGINATOR_ID", OPTIONAL, "originator_id", _originator_id, bytes, _external),
+    Kind(CLUSTER_LIST, "CLUSTER_LIST", OPTIONAL, "cluster_list", _cluster_list, b"".join, _external),
     Kind(EXT_COMMUNITIES, "EXTENDED COMMUNITIES", OPTIONAL | TRANSITIVE, "ext_communities", _ext_communities, b"".join),
-    Kind(AS4_PATH, "AS4_PATH", OPTIONAL | TRANSITIVE, "as4_path", _as4_path, _write_as_path),
-    Kind(AS4_AGGREGATOR, "AS4_AGGREGATOR", OPTIONAL | TRANSITIVE, "as4_aggregator", _as4_aggregator, bytes),
+    Kind(AS4_PATH, "AS4_PATH", OPTIONAL | TRANSITIVE, "as4_path", _as4_path, paths.write, _wide),
+    Kind(AS4_AGGREGATOR, "AS4_AGGREGATOR", OPTIONAL | TRANSITIVE, "as4_aggregator", _as4_aggregator, bytes, _wide),
     Kind(PMSI_TUNNEL, "PMSI_TUNNEL", OPTIONAL | TRANSITIVE, "pmsi", _pmsi, _write_pmsi),
     Kind(
         LARGE_COMMUNITIES,
@@ -239,9 +223,12 @@ _KINDS = (
         _large_communities,
         lambda value: b"".join(struct.pack("!III", *each) for each in value),
     ),
+    Kind(ONLY_TO_CUSTOMER, "ONLY_TO_CUSTOMER", OPTIONAL | TRANSITIVE, "only_to_customer", _only_to_customer, _U32),
 )
 TABLE = {kind.code: kind for kind in _KINDS}
-"""By attribute code.  RFC 4271 (1 to 7), 1997 (8), 4456 (9, 10), 4360 (16), 6793 (17, 18), 6514 (22), 8092 (32)."""
+"""By attribute code.  RFC 4271 (1 to 7), 1997 (8), 4456 (9, 10), 4360 (16), 6793 (17, 18), 6514 (22), 8092 (32),
+9234 (35).
+"""
 
 _WRITTEN = tuple(
     (kind.code, kind.flags, kind.field, kind.write)
@@ -297,32 +284,32 @@ class Interner:
         return found
 
 
-def decode(block: bytes, next_hop: bytes, context: Context, blocks: Blocks, errors: list[BgpError]) -> Attributes:
+def decode(block: bytes, next_hop: bytes | None, context: Context, blocks: Blocks, errors: Tolerated) -> Attributes:
     """Return what a block says, decoded at its first coming (hot: one look-up in `blocks`).
 
-    `block` holds whole attributes other than MP_REACH_NLRI and MP_UNREACH_NLRI; `next_hop` is MP_REACH_NLRI's, 4 or 16
-    octets, empty where the block's own NEXT_HOP counts.  What was discarded is added to `errors`.
+    `block` holds whole attributes other than MP_REACH_NLRI and MP_UNREACH_NLRI; `next_hop` is MP_REACH_NLRI's, 0, 4 or
+    16 octets, None where the block's own NEXT_HOP counts.  What was discarded is added to `errors`.
     TreatAsWithdraw or SessionReset if the block cannot be used.
     """
-    key = _LENGTHS[len(next_hop)] + next_hop + block
+    key = b"\xff" + block if next_hop is None else _LENGTHS[len(next_hop)] + next_hop + block
     found = blocks.held.get(key)
     if found is None:
         found = _decode(block, next_hop, context)
         blocks.hold(key, found)
     if found.discarded:
-        errors.extend(map(AttributeDiscard, found.discarded))
+        errors.extend(AttributeDiscard(*each) for each in found.discarded)
     return found
 
 
 _LENGTHS = tuple(bytes((number,)) for number in range(17))
 
 
-def split(block: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (flags, code, value); TreatAsWithdraw when the last attribute is cut off (RFC 7606 section 4)."""
+def split(block: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (flags, code, start, end) of each value; TreatAsWithdraw if the last is cut off (RFC 7606 section 4)."""
     at, size = 0, len(block)
     while at < size:
         if at + 3 > size or (block[at] & EXTENDED and at + 4 > size):
-            raise TreatAsWithdraw(f"the attributes end within a header: {block[at:].hex()}")
+            raise TreatAsWithdraw(f"the attributes end within a header: {block[at:].hex()}", block[at:])
         flags, code = block[at], block[at + 1]
         if flags & EXTENDED:
             start = at + 4
@@ -331,23 +318,23 @@ def split(block: bytes) -> Iterator[tuple[int, int, bytes]]:
             start = at + 3
             end = start + block[at + 2]
         if end > size:
-            raise TreatAsWithdraw(f"attribute {code} has {size - start} octets of its {end - start}")
-        yield flags, code, block[start:end]
+            raise TreatAsWithdraw(f"attribute {code} has {size - start} octets of its {end - start}", block[at:])
+        yield flags, code, start, end
         at = end
 
 
-def _decode(block: bytes, next_hop: bytes, context: Context) -> Attributes:
-    read = _read(block, context, ignored=NEXT_HOP if next_hop else None)
+def _decode(block: bytes, next_hop: bytes | None, context: Context) -> Attributes:
+    read = _read(block, context, ignored=None if next_hop is None else NEXT_HOP)
     missing = _missing(read.seen, next_hop, context)
     if missing:
-        raise TreatAsWithdraw(f"{missing} missing")
+        raise TreatAsWithdraw(f"{missing} missing", block)
     fields = read.fields
-    if next_hop:
+    if next_hop is not None:
         fields["next_hop"] = next_hop
     _check_next_hop(fields["next_hop"])
     _merge_as4(fields)
     targets = frozenset(filter(is_route_target, fields.get("ext_communities", ())))
-    discarded = tuple(dict.fromkeys(read.discarded))
+    discarded = tuple(read.discarded.items())
     return Attributes(**fields, unknown=tuple(read.unknown), discarded=discarded, route_targets=targets)
 
 
@@ -360,95 +347,118 @@ def check(block: bytes, context: Context) -> None:
 class _Block:
     fields: Fields = attrs.field(factory=dict)
     unknown: list[tuple[int, int, bytes]] = attrs.field(factory=list)
-    discarded: list[str] = attrs.field(factory=list)
+    discarded: dict[str, bytes] = attrs.field(factory=dict)  # why, and the first attribute with which it was so
     seen: set[int] = attrs.field(factory=set)
+    again: set[int] = attrs.field(factory=set)
+    failure: TreatAsWithdraw | None = None
 
 
 def _read(block: bytes, context: Context, ignored: int | None = None) -> _Block:
     """Read all attributes but the one `ignored`; of several errors the one with the strongest reaction is raised."""
     read = _Block()
-    failure: TreatAsWithdraw | None = None
-    for flags, code, value in split(block):
-        if code in read.seen:
-            read.discarded.append(f"attribute {code} came twice; the first counts (RFC 7606 section 3 g)")
-            continue
-        read.seen.add(code)
-        kind = TABLE.get(code)
-        if kind is None:
-            if not flags & OPTIONAL:
-                length = len(value).to_bytes(2 if flags & EXTENDED else 1, "big")
-                data = bytes((flags, code)) + length + value
-                raise SessionReset(3, 2, f"well-known attribute {code} is not known", data)
-            if flags & TRANSITIVE:
-                read.unknown.append((flags, code, value))
-            continue
-        if code == ignored:
-            continue
-        if kind.internal and not context.ibgp:
-            read.discarded.append(f"{kind.name} from an external peer")
-            continue
-        try:
-            if (flags ^ kind.flags) & (OPTIONAL | TRANSITIVE):
-                raise TreatAsWithdraw(f"{kind.name} has the flags 0x{flags:02x} (RFC 7606 section 3 c)")
-            read.fields[kind.field] = kind.read(value, context)
-        except AttributeDiscard as error:
-            read.discarded.append(error.reason)
-        except TreatAsWithdraw as error:
-            failure = failure or error  # the whole block is looked through: a SessionReset weighs more
-    if failure is not None:
-        raise failure
+    try:
+        for flags, code, start, end in split(block):
+            if code in read.seen:
+                if code not in read.again:
+                    read.again.add(code)
+                    reason = f"attribute {code} came twice; the first counts (RFC 7606 section 3 g)"
+                    read.discarded[reason] = attribute(flags, code, block[start:end])[:OCTETS_AT_MOST]
+                continue
+            read.seen.add(code)
+            if code != ignored:
+                _read_one(read, flags, code, block[start:end], context)
+    except TreatAsWithdraw as error:  # from split
+        read.failure = read.failure or error
+    if read.failure is not None:
+        raise read.failure
     return read
 
 
-def _missing(seen: set[int], next_hop: bytes, context: Context) -> str:
+def _read_one(read: _Block, flags: int, code: int, value: bytes, context: Context) -> None:
+    """Read an attribute into what is read; SessionReset if it asks for that."""
+    try:
+        kind = TABLE.get(code)
+        if kind is not None:
+            unwanted = kind.unwanted(context)
+            if unwanted:
+                raise AttributeDiscard(f"{kind.name} {unwanted}")
+            _check_flags(kind.name, flags, kind.flags)
+            read.fields[kind.field] = kind.read(value, context)
+            return
+        if not flags & OPTIONAL:
+            raise SessionReset(3, 2, f"well-known attribute {code} is not known", attribute(flags, code, value))
+        carried = CARRIED.get(code)
+        if carried is not None:
+            if flags & TRANSITIVE and not carried.transitive:  # it came through somebody who does not know it
+                raise AttributeDiscard(f"{carried.name} has the flags 0x{flags:02x} (RFC 7311 section 3)")
+            _check_flags(carried.name, flags, OPTIONAL | TRANSITIVE if carried.transitive else OPTIONAL)
+            wrong = carried.wrong(value)
+            if wrong:
+                raise carried.reaction(f"{carried.name} has {wrong}")
+        elif code == ATTR_SET:
+            _check_flags("ATTR_SET", flags, OPTIONAL | TRANSITIVE)
+            _check_attr_set(value)
+        if flags & TRANSITIVE:
+            read.unknown.append((flags, code, value))
+    except AttributeDiscard as error:
+        read.discarded.setdefault(error.reason, attribute(flags, code, value)[:OCTETS_AT_MOST])
+    except TreatAsWithdraw as error:  # the whole block is looked through: a SessionReset weighs more
+        read.failure = read.failure or TreatAsWithdraw(error.reason, attribute(flags, code, value))
+
+
+def _check_flags(name: str, flags: int, right: int) -> None:
+    if (flags ^ right) & (OPTIONAL | TRANSITIVE):
+        raise TreatAsWithdraw(f"{name} has the flags 0x{flags:02x} (RFC 7606 section 3 c)")
+
+
+def _check_attr_set(value: bytes) -> None:
+    """Look through a set of attributes of a customer's network: an AS number, then attributes (RFC 6368 section 5)."""
+    if len(value) < 4:
+        raise TreatAsWithdraw(f"ATTR_SET has {len(value)} octets, fewer than 4")
+    inside = Context(ibgp=True, as4=True)
+    for flags, code, start, end in split(value[4:]):
+        kind = TABLE.get(code)
+        if kind is not None and code not in _NOT_IN_A_SET:
+            try:
+                _check_flags(kind.name, flags, kind.flags)
+                kind.read(value[4 + start : 4 + end], inside)
+            except AttributeDiscard:
+                pass  # it is malformed for whom it is meant, and does no harm there
+            except TreatAsWithdraw as error:
+                raise TreatAsWithdraw(f"{error.reason}, in an ATTR_SET") from None
+
+
+_NOT_IN_A_SET = (NEXT_HOP, MP_REACH, MP_UNREACH, AS4_PATH, AS4_AGGREGATOR)
+"""What a set should not have, and what is ignored in it (RFC 6368 section 5)."""
+
+
+def _missing(seen: set[int], next_hop: bytes | None, context: Context) -> str:
     """Return the names of the mandatory attributes that are not there (RFC 4271 section 5, RFC 7606 section 3 d)."""
     wanted = [ORIGIN, AS_PATH]
     wanted += [LOCAL_PREF] if context.ibgp else []
-    wanted += [] if next_hop else [NEXT_HOP]
+    wanted += [NEXT_HOP] if next_hop is None else []
     return ", ".join(TABLE[code].name for code in wanted if code not in seen)
 
 
 def _check_next_hop(next_hop: bytes) -> None:
-    """Refuse what can be nobody's address (RFC 4271 section 6.3)."""
+    """Refuse what can be nobody's address (RFC 4271 section 6.3); flow specifications need none."""
     if len(next_hop) == 4:
         wrong = next_hop[0] in (0, 127) or next_hop[0] >= 224
     else:
-        wrong = next_hop[0] == 0xFF or next_hop in (bytes(16), bytes(15) + b"\x01")
+        wrong = next_hop[:1] == b"\xff" or next_hop in (bytes(16), bytes(15) + b"\x01")
     if wrong:
-        raise TreatAsWithdraw(f"next hop {next_hop.hex()} is no host's address")
+        raise TreatAsWithdraw(f"next hop {next_hop.hex()} is no host's address", next_hop)
 
 
 def _merge_as4(fields: Fields) -> None:
-    """Put the 4-octet AS numbers that went around a 2-octet speaker in their place (RFC 6793 section 4.2.3)."""
+    """Put what went around a 2-octet speaker in its place (RFC 6793 section 4.2.3)."""
     as4_path: AsPath = fields.pop("as4_path", ())
     as4_aggregator = fields.pop("as4_aggregator", None)
     if "aggregator" in fields and as4_aggregator is not None:
         if fields["aggregator"][0] != AS_TRANS:
             return  # a speaker with 2-octet AS numbers aggregated later: what went around it is out of date
         fields["aggregator"] = as4_aggregator
-    as_path: AsPath = fields["as_path"]
-    surplus = _path_length(as_path) - _path_length(as4_path)
-    if not as4_path or surplus < 0:
-        return
-    leading: list[tuple[int, tuple[int, ...]]] = []
-    for kind, numbers in as_path:
-        if kind in (AS_CONFED_SEQUENCE, AS_CONFED_SET):
-            leading.append((kind, numbers))
-        elif surplus <= 0:
-            break
-        elif kind == AS_SET:
-            leading.append((kind, numbers))
-            surplus -= 1
-        else:
-            leading.append((kind, numbers[:surplus]))
-            surplus -= len(numbers)
-    if leading and leading[-1][0] == AS_SEQUENCE == as4_path[0][0]:
-        as4_path = ((AS_SEQUENCE, leading.pop()[1] + as4_path[0][1]), *as4_path[1:])
-    fields["as_path"] = (*leading, *as4_path)
-
-
-def _path_length(as_path: AsPath) -> int:
-    return sum(1 if kind == AS_SET else len(numbers) for kind, numbers in as_path if kind in (AS_SET, AS_SEQUENCE))
+    fields["as_path"] = paths.merge(fields["as_path"], as4_path)
 
 
 def make(
@@ -485,7 +495,7 @@ def make(
 
 def attribute(flags: int, code: int, value: bytes) -> bytes:
     """Return one attribute as on the wire."""
-    if len(value) > 255:
+    if len(value) > 255 or flags & EXTENDED:
         return bytes((flags | EXTENDED, code)) + len(value).to_bytes(2, "big") + value
     return bytes((flags, code, len(value))) + value
 
@@ -496,14 +506,14 @@ def block(attributes: Attributes, *, as4: bool, next_hop: bool = False) -> bytes
     To a peer with 2-octet AS numbers, AS_PATH goes with AS_TRANS and the true one in AS4_PATH (RFC 6793 section 4.2.2).
     """
     out = [attribute(TRANSITIVE, ORIGIN, bytes((attributes.origin,)))]
-    wide = _write_as_path(attributes.as_path)
+    wide = paths.write(attributes.as_path)
     if as4:
         out.append(attribute(TRANSITIVE, AS_PATH, wide))
     else:
-        out.append(attribute(TRANSITIVE, AS_PATH, _write_narrow(attributes.as_path)))
+        out.append(attribute(TRANSITIVE, AS_PATH, paths.write_narrow(attributes.as_path)))
         if any(number > 0xFFFF for _, numbers in attributes.as_path for number in numbers):
-            true = tuple(each for each in attributes.as_path if each[0] in (AS_SET, AS_SEQUENCE))
-            out.append(attribute(OPTIONAL | TRANSITIVE, AS4_PATH, _write_as_path(true)))
+            true = paths.write(paths.without_confederation(attributes.as_path))
+            out.append(attribute(OPTIONAL | TRANSITIVE, AS4_PATH, true))
     if next_hop:
         out.append(attribute(TRANSITIVE, NEXT_HOP, attributes.next_hop))
     if attributes.aggregator is not None:
@@ -520,11 +530,3 @@ def block(attributes: Attributes, *, as4: bool, next_hop: bool = False) -> bytes
         out.append(attribute((flags | PARTIAL) & ~EXTENDED, code, value))  # RFC 4271 section 5
     out.sort(key=lambda each: each[1])
     return b"".join(out)
-
-
-def _write_narrow(as_path: AsPath) -> bytes:
-    out = b""
-    for kind, numbers in _cut(as_path):
-        narrow = [number if number <= 0xFFFF else AS_TRANS for number in numbers]
-        out += bytes((kind, len(narrow))) + struct.pack(f"!{len(narrow)}H", *narrow)
-    return out

@@ -12,8 +12,7 @@ type  octets after type and length
 
 from __future__ import annotations
 
-from speaker.errors import BgpError, TreatAsWithdraw
-from speaker.wire.framing import Framing
+from speaker.wire.framing import Framing, Tolerated
 
 ETHERNET_AD, MAC_IP, MULTICAST, ETHERNET_SEGMENT, IP_PREFIX = 1, 2, 3, 4, 5
 
@@ -22,13 +21,16 @@ _NO_ESI = bytes(10)
 _NO_LABEL = bytes(3)
 
 
-def decode_evpn(octets: bytes, errors: list[BgpError]) -> list[tuple[bytes, bytes]]:
-    """Read a run of EVPN NLRI (hot); types that are not known are skipped by their length (RFC 7606 section 5.4)."""
+def decode_evpn(octets: bytes, errors: Tolerated, unusable: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Read a run of EVPN NLRI (hot); types that are not known are skipped by their length (RFC 7606 section 5.4).
+
+    Of one that is malformed beside its key, the key is added to `unusable`.
+    """
     routes: list[tuple[bytes, bytes]] = []
     at, end = 0, len(octets)
     while at < end:
         if at + 2 > end or at + 2 + octets[at + 1] > end:
-            raise Framing(f"EVPN route cut off at {octets[at : at + 32].hex()}")
+            raise Framing("EVPN route cut off", octets[at:])
         kind, start = octets[at], at + 2
         at = start + octets[at + 1]
         value = octets[start:at]
@@ -60,8 +62,27 @@ def decode_evpn(octets: bytes, errors: list[BgpError]) -> list[tuple[bytes, byte
                 continue
         else:
             continue
-        errors.append(TreatAsWithdraw(f"EVPN route of type {kind} is malformed: {value[:64].hex()}"))
+        errors.note(f"EVPN route of type {kind} is malformed", octets[start - 2 : at])
+        key = _key(kind, value)
+        if key:
+            unusable.append(key)
     return routes
+
+
+def _key(kind: int, value: bytes) -> bytes:
+    """Return the key of a malformed route as far as it is beyond doubt: the fields behind it are wrong or too many."""
+    size = len(value)
+    if kind == MAC_IP:
+        if size >= 30 and value[22] == 48 and value[29] in (0, 32, 128) and size >= 30 + (value[29] >> 3):
+            return b"\x02" + value[:8] + value[18 : 30 + (value[29] >> 3)]
+    elif kind == ETHERNET_AD:
+        if size >= 22:
+            return b"\x01" + value[:22]
+    elif kind in (MULTICAST, ETHERNET_SEGMENT):
+        at = 13 if kind == MULTICAST else 19  # behind the length of the address
+        if size >= at and value[at - 1] in (32, 128) and size >= at + (value[at - 1] >> 3):
+            return _TYPES[kind] + value[: at + (value[at - 1] >> 3)]
+    return b""  # a prefix route is as long as its addresses: of another length it has no fields that could be told
 
 
 def _cleared(address: bytes, length: int) -> bytes:

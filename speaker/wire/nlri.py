@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from speaker.errors import BgpError, TreatAsWithdraw
 from speaker.values import Family
 from speaker.wire.evpn import decode_evpn, encode_evpn
-from speaker.wire.framing import Framing
+from speaker.wire.flowspec import decode_flowspec, decode_vpn_flowspec, encode_flowspec, extent
+from speaker.wire.framing import Framing, Tolerated
 
 Routes = list[tuple[bytes, bytes]]
 
@@ -32,20 +32,20 @@ def _masked(octets: bytes, length: int) -> bytes:
     return octets
 
 
-def _unicast(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
+def _unicast(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
     routes: Routes = []
     at, end = 0, len(octets)
     while at < end:
         length = octets[at]
         after = at + 1 + (length + 7 >> 3)
         if length > longest or after > end:
-            raise Framing(f"prefix of {length} bits at {octets[at : at + 20].hex()}")
+            raise Framing(f"prefix of {length} bits", octets[at:])
         routes.append((_masked(octets[at + 1 : after], length) + _LENGTHS[length], b""))
         at = after
     return routes
 
 
-def _vpn(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
+def _vpn(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
     """Read labelled VPN prefixes (RFC 4364 section 4.3.4, RFC 8277 section 2) (hot)."""
     routes: Routes = []
     at, end = 0, len(octets)
@@ -55,14 +55,14 @@ def _vpn(octets: bytes, longest: int, errors: list[BgpError], unusable: list[byt
         length = bits - 88
         after = at + 1 + (bits + 7 >> 3)
         if after > end or length < 0:
-            raise Framing(f"VPN route of {bits} bits at {octets[at : at + 40].hex()}")
+            raise Framing(f"VPN route of {bits} bits", octets[at:])
         label = octets[at + 1 : at + 4]
         low = label[2]
         if low & 0x0F != 1:
             if not low & 1:
                 labels = _labels(octets, at + 1, bits, longest)
                 if labels > 1:
-                    errors.append(TreatAsWithdraw(f"a stack of {labels} labels: {octets[at:after].hex()}"))
+                    errors.note(f"a stack of {labels} labels", octets[at:after])
                     length -= 24 * (labels - 1)
                     prefix = _masked(octets[at + 1 + 3 * labels : after], length)
                     unusable.append(prefix + lengths[length])
@@ -70,7 +70,7 @@ def _vpn(octets: bytes, longest: int, errors: list[BgpError], unusable: list[byt
                     continue
             label = label[:2] + lengths[low & 0xF0 | 1]
         if length > longest:
-            raise Framing(f"VPN route of {bits} bits at {octets[at : at + 40].hex()}")
+            raise Framing(f"VPN route of {bits} bits", octets[at:])
         key = octets[at + 4 : after]
         rest = length & 7
         if rest and key[-1] & ~masks[rest]:
@@ -97,7 +97,7 @@ _NO_LABEL = (b"\x80\0\0", b"\0\0\0")
 """What stands for the label of a withdrawn route (RFC 8277 section 2.4, RFC 3107 section 3); others do as well."""
 
 
-def _withdrawn_vpn(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
+def _withdrawn_vpn(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
     """Read withdrawn VPN prefixes, whose label means nothing (RFC 8277 section 2.4)."""
     routes: Routes = []
     at, end = 0, len(octets)
@@ -105,34 +105,35 @@ def _withdrawn_vpn(octets: bytes, longest: int, errors: list[BgpError], unusable
         bits = octets[at]
         after = at + 1 + (bits + 7 >> 3)
         if after > end or bits < 88:
-            raise Framing(f"withdrawn VPN route of {bits} bits at {octets[at : at + 40].hex()}")
+            raise Framing(f"withdrawn VPN route of {bits} bits", octets[at:])
         labels = 1
         if not octets[at + 3] & 1 and octets[at + 1 : at + 4] not in _NO_LABEL:
             labels = _labels(octets, at + 1, bits, longest)
         length = bits - 64 - 24 * labels
         if length > longest:
-            raise Framing(f"withdrawn VPN route of {bits} bits at {octets[at : at + 40].hex()}")
+            raise Framing(f"withdrawn VPN route of {bits} bits", octets[at:])
         routes.append((_masked(octets[at + 1 + 3 * labels : after], length) + _LENGTHS[length], b""))
         at = after
     return routes
 
 
-def _rtc(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
+def _rtc(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
     """Read RT membership prefixes (RFC 4684 section 4): 0 bits, or an origin AS and up to 64 bits of route target."""
     routes: Routes = []
     for key, extra in _unicast(octets, longest, errors, unusable):
         if 0 < key[-1] < 32:
-            errors.append(TreatAsWithdraw(f"RT membership of {key[-1]} bits, neither 0 nor 32 to 96"))
+            errors.note(f"RT membership of {key[-1]} bits, neither 0 nor 32 to 96", key)
+            unusable.append(key)
         else:
             routes.append((key, extra))
     return routes
 
 
-_Decoder = Callable[[bytes, int, list[BgpError], list[bytes]], Routes]
+_Decoder = Callable[[bytes, int, Tolerated, list[bytes]], Routes]
 
 
-def _evpn(octets: bytes, longest: int, errors: list[BgpError], unusable: list[bytes]) -> Routes:
-    return decode_evpn(octets, errors)
+def _evpn(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
+    return decode_evpn(octets, errors, unusable)
 
 
 _ANNOUNCED: dict[Family, tuple[_Decoder, int]] = {
@@ -142,12 +143,16 @@ _ANNOUNCED: dict[Family, tuple[_Decoder, int]] = {
     Family.VPNV6: (_vpn, 128),
     Family.EVPN: (_evpn, 0),
     Family.RTC: (_rtc, 96),
+    Family.IPV4_FLOWSPEC: (decode_flowspec, 32),
+    Family.IPV6_FLOWSPEC: (decode_flowspec, 128),
+    Family.VPNV4_FLOWSPEC: (decode_vpn_flowspec, 32),
+    Family.VPNV6_FLOWSPEC: (decode_vpn_flowspec, 128),
 }
 _WITHDRAWN = _ANNOUNCED | {Family.VPNV4: (_withdrawn_vpn, 32), Family.VPNV6: (_withdrawn_vpn, 128)}
 
 
 def decode(
-    family: Family, octets: bytes, errors: list[BgpError], unusable: list[bytes], *, add_path: bool = False
+    family: Family, octets: bytes, errors: Tolerated, unusable: list[bytes], *, add_path: bool = False
 ) -> Routes:
     """Read announced NLRI; Framing if they cannot be told apart.
 
@@ -160,12 +165,19 @@ def decode(
     return decoder(octets, longest, errors, unusable)
 
 
-def decode_withdrawn(family: Family, octets: bytes, errors: list[BgpError], *, add_path: bool = False) -> list[bytes]:
-    """Read the keys of withdrawn NLRI; Framing if they cannot be told apart."""
+def decode_withdrawn(family: Family, octets: bytes, errors: Tolerated, *, add_path: bool = False) -> list[bytes]:
+    """Read the keys of withdrawn NLRI; Framing if they cannot be told apart.
+
+    Of those that are malformed, the routes whose keys can be told go as well.
+    """
     decoder, longest = _WITHDRAWN[family]
+    unusable: list[bytes] = []
     if add_path:
-        return [key for key, _ in _identified(family, octets, decoder, longest, errors, [])]
-    return [key for key, _ in decoder(octets, longest, errors, [])]
+        routes = _identified(family, octets, decoder, longest, errors, unusable)
+    else:
+        routes = decoder(octets, longest, errors, unusable)
+    keys = [key for key, _ in routes]
+    return keys + unusable if unusable else keys
 
 
 def _identified(
@@ -173,7 +185,7 @@ def _identified(
     octets: bytes,
     decoder: _Decoder,
     longest: int,
-    errors: list[BgpError],
+    errors: Tolerated,
     unusable: list[bytes],
 ) -> Routes:
     """Read NLRI that have path identifiers, one by one."""
@@ -183,7 +195,7 @@ def _identified(
         start = at + 4
         after = _end(family, octets, start)
         if after > end:
-            raise Framing(f"NLRI with a path identifier cut off at {octets[at : at + 32].hex()}")
+            raise Framing("NLRI with a path identifier cut off", octets[at:])
         identifier = octets[at:start]
         refused: list[bytes] = []
         for key, extra in decoder(octets[start:after], longest, errors, refused):
@@ -194,6 +206,9 @@ def _identified(
     return routes
 
 
+_FLOWSPEC = frozenset({Family.IPV4_FLOWSPEC, Family.IPV6_FLOWSPEC, Family.VPNV4_FLOWSPEC, Family.VPNV6_FLOWSPEC})
+
+
 def _end(family: Family, octets: bytes, at: int) -> int:
     """Return where the NLRI at `at` ends by what it says itself; beyond the octets if it does not say."""
     size = len(octets)
@@ -201,6 +216,8 @@ def _end(family: Family, octets: bytes, at: int) -> int:
         return size + 1
     if family is Family.EVPN:
         return at + 2 + octets[at + 1] if at + 1 < size else size + 1
+    if family in _FLOWSPEC:
+        return extent(octets, at)[1]
     return at + 1 + (octets[at] + 7 >> 3)
 
 
@@ -219,6 +236,10 @@ _ENCODERS: dict[Family, Callable[[bytes, bytes], bytes]] = {
     Family.VPNV6: _encode_vpn,
     Family.EVPN: encode_evpn,
     Family.RTC: _encode_plain,
+    Family.IPV4_FLOWSPEC: encode_flowspec,
+    Family.IPV6_FLOWSPEC: encode_flowspec,
+    Family.VPNV4_FLOWSPEC: encode_flowspec,
+    Family.VPNV6_FLOWSPEC: encode_flowspec,
 }
 
 

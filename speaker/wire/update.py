@@ -34,19 +34,26 @@ from speaker.wire.attribute import (
     check,
     decode,
 )
-from speaker.wire.framing import Framing
+from speaker.wire.framing import SHOWN_OCTETS, Framing, Tolerated
 from speaker.wire.message import HEADER_SIZE, MESSAGE_LIMIT, UPDATE, message
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
 _FAMILIES = {int(family): family for family in Family}
+_PLAIN = {4: (0, 4), 16: (0, 16)}
+_DISTINGUISHED = {12: (8, 12), 24: (8, 24), 48: (8, 24)}
 _NEXT_HOP_SIZES: dict[Family, dict[int, tuple[int, int]]] = {
     # octets on the wire: where the address is; RD 0 in front for VPN families, a link-local one behind is not used
-    Family.IPV4: {4: (0, 4), 16: (0, 16), 32: (0, 16)},
-    Family.IPV6: {16: (0, 16), 32: (0, 16)},
-    Family.VPNV4: {12: (8, 12), 24: (8, 24), 48: (8, 24)},
-    Family.VPNV6: {24: (8, 24), 48: (8, 24), 12: (8, 12)},
-    Family.EVPN: {4: (0, 4), 16: (0, 16)},
-    Family.RTC: {4: (0, 4), 16: (0, 16)},
+    Family.IPV4: _PLAIN | {32: (0, 16)},  # RFC 8950 section 3
+    Family.IPV6: {16: (0, 16), 32: (0, 16)},  # RFC 2545 section 3
+    Family.VPNV4: _DISTINGUISHED | {16: (0, 16), 32: (0, 16)},  # RFC 8950; without RD as in RFC 5549 that was before it
+    Family.VPNV6: _DISTINGUISHED,  # RFC 4659 section 3.2.1
+    Family.EVPN: _PLAIN,
+    Family.RTC: _PLAIN,
+    Family.IPV4_FLOWSPEC: _PLAIN
+    | {0: (0, 0), 32: (0, 16)},  # none, which RFC 8955 section 4 wants, or that of a redirect
+    Family.IPV6_FLOWSPEC: _PLAIN | {0: (0, 0), 32: (0, 16)},
+    Family.VPNV4_FLOWSPEC: _PLAIN | _DISTINGUISHED | {0: (0, 0)},
+    Family.VPNV6_FLOWSPEC: _PLAIN | _DISTINGUISHED | {0: (0, 0)},
 }
 
 
@@ -57,7 +64,7 @@ class Update:
     withdrawn: list[tuple[Family, list[bytes]]] = attrs.field(factory=list)  # NLRI keys
     announced: list[tuple[Family, dict[bytes, Path]]] = attrs.field(factory=list)  # never an empty dict
     end_of_rib: Family | None = None  # RFC 4724 section 2
-    errors: list[BgpError] = attrs.field(factory=list)  # what was wrong and tolerated
+    errors: Tolerated = attrs.field(factory=Tolerated)  # what was wrong and tolerated
 
 
 class UpdateDecoder:
@@ -88,18 +95,20 @@ class UpdateDecoder:
             raise SessionReset(1, 2, f"an UPDATE of {size} octets", (HEADER_SIZE + size).to_bytes(2, "big"))
         attributes_at = 4 + (body[0] << 8 | body[1])
         if attributes_at > size:
-            raise SessionReset(3, 1, f"withdrawn routes of {attributes_at - 4} octets in a body of {size}")
+            reason = f"withdrawn routes of {attributes_at - 4} octets in a body of {size}"
+            raise SessionReset(3, 1, reason, octets=body)
         nlri_at = attributes_at + (body[attributes_at - 2] << 8 | body[attributes_at - 1])
         if nlri_at > size:
-            raise SessionReset(3, 1, f"attributes of {nlri_at - attributes_at} octets in a body of {size}")
+            reason = f"attributes of {nlri_at - attributes_at} octets in a body of {size}"
+            raise SessionReset(3, 1, reason, octets=body[attributes_at:])
         if attributes_at > 4:
             self._withdraw(update, Family.IPV4, body[2 : attributes_at - 2])
         elif size == 4 and Family.IPV4 in self.families:
             update.end_of_rib = Family.IPV4
         parts = _cut(body, attributes_at, nlri_at)
         reach, unreach = parts.reach, parts.unreach
-        withdrawing = None if unreach is None else self._family(update, MP_UNREACH, unreach)
-        announcing = None if reach is None else self._family(update, MP_REACH, reach)
+        withdrawing = None if unreach is None else self._family(update, MP_UNREACH, unreach, parts)
+        announcing = None if reach is None else self._family(update, MP_REACH, reach, parts)
         told = nlri_at < size or (reach is not None and announcing is None)  # routes, of whatever family
         try:
             if unreach is not None and withdrawing is not None:
@@ -112,25 +121,24 @@ class UpdateDecoder:
         except DisableFamily as error:
             families = {family for family, _ in update.withdrawn} | {withdrawing, announcing}
             if nlri_at < size or families - {None, error.family}:
-                raise SessionReset(3, 9, error.reason) from None
+                code = MP_UNREACH if error.family is withdrawing and reach is None else MP_REACH
+                raise SessionReset(3, 9, error.reason, parts.attribute(code), error.octets) from None
             raise
         if nlri_at < size:
-            self._announce(update, Family.IPV4, body[nlri_at:], b"", parts)
+            self._announce(update, Family.IPV4, body[nlri_at:], None, parts)
         elif not told:
             self._without_routes(update, parts)
         return update
 
-    def _family(self, update: Update, code: int, octets: bytes) -> Family | None:
+    def _family(self, update: Update, code: int, octets: bytes, parts: _Parts) -> Family | None:
         """Return the family of an MP attribute; None if the session does not carry it, or no more."""
-        name = "MP_REACH_NLRI" if code == MP_REACH else "MP_UNREACH_NLRI"
         if len(octets) < 3:
-            raise SessionReset(3, 9, f"{name} has {len(octets)} octets", attribute(OPTIONAL, code, octets))
+            raise SessionReset(3, 9, f"{_NAMES[code]} has {len(octets)} octets", parts.attribute(code))
         family = _FAMILIES.get(octets[0] << 16 | octets[1] << 8 | octets[2])
         if family not in self.families:
-            afi, safi = octets[0] << 8 | octets[1], octets[2]
-            update.errors.append(
-                AttributeDiscard(f"{name} for AFI {afi} SAFI {safi}, which this session does not carry")
-            )
+            of = f"AFI {octets[0] << 8 | octets[1]} SAFI {octets[2]}"
+            reason = f"{_NAMES[code]} for {of}, which this session does not carry"
+            update.errors.append(AttributeDiscard(reason, parts.attribute(code)))
             return None
         return family
 
@@ -144,10 +152,11 @@ class UpdateDecoder:
 
     def _reach(self, update: Update, family: Family, octets: bytes, parts: _Parts) -> bool:
         """Read MP_REACH_NLRI; True if it has any routes."""
-        size = octets[3] if len(octets) >= 5 else 0
+        size = octets[3] if len(octets) >= 5 else 255
         where = _NEXT_HOP_SIZES[family].get(size)
         if where is None or len(octets) < 5 + size:
-            raise DisableFamily(family, f"next hop of {size} octets for {family.text} (RFC 7606 section 7.11)")
+            reason = f"next hop of {size} octets for {family.text} (RFC 7606 section 7.11)"
+            raise DisableFamily(family, reason, parts.attribute(MP_REACH))
         next_hop = octets[4 + where[0] : 4 + where[1]]
         if len(next_hop) == 16 and next_hop[:12] == _V4_MAPPED:
             next_hop = next_hop[12:]
@@ -170,10 +179,13 @@ class UpdateDecoder:
             if parts.failure is not None:
                 raise parts.failure
         except TreatAsWithdraw as error:
-            raise SessionReset(3, 1, f"{error.reason}, in an UPDATE without routes") from None
+            raise SessionReset(3, 1, f"{error.reason}, in an UPDATE without routes", octets=error.octets) from None
 
-    def _announce(self, update: Update, family: Family, octets: bytes, next_hop: bytes, parts: _Parts) -> None:
-        """Read announced routes and put them, with their attributes, where they belong (hot)."""
+    def _announce(self, update: Update, family: Family, octets: bytes, next_hop: bytes | None, parts: _Parts) -> None:
+        """Read announced routes and put them, with their attributes, where they belong (hot).
+
+        `next_hop` is that of MP_REACH_NLRI, None for routes whose next hop is in NEXT_HOP.
+        """
         unusable: list[bytes] = []
         try:
             routes = nlri.decode(family, octets, update.errors, unusable, add_path=family in self.add_path)
@@ -208,20 +220,36 @@ class UpdateDecoder:
             update.announced.append((family, announced))
 
 
+_NAMES = {MP_REACH: "MP_REACH_NLRI", MP_UNREACH: "MP_UNREACH_NLRI"}
+
+
 @attrs.define
 class _Parts:
-    """The attributes of an UPDATE, cut."""
+    """The attributes of an UPDATE, cut: those in the body from `at` to `end`."""
 
+    body: bytes
+    at: int
+    end: int
     reach: bytes | None = None
     unreach: bytes | None = None
     others: bytes = b""
     failure: TreatAsWithdraw | None = None
     cut_off: bool = False  # the last attribute goes beyond the end
 
+    def attribute(self, code: int) -> bytes:
+        """Return an attribute that is there as it came, to be told in an error."""
+        body, at = self.body, self.at
+        while True:
+            wide = body[at] & EXTENDED
+            after = at + (4 + (body[at + 2] << 8 | body[at + 3]) if wide else 3 + body[at + 2])
+            if body[at + 1] == code:
+                return body[at:after]
+            at = after
+
 
 def _cut(body: bytes, at: int, end: int) -> _Parts:
     """Take the MP attributes out of the attributes from `at` to `end`, which is beyond doubt (RFC 7606 section 4)."""
-    parts = _Parts()
+    parts = _Parts(body, at, end)
     others: list[bytes] = []
     kept = at
     while at < end:
@@ -237,9 +265,11 @@ def _cut(body: bytes, at: int, end: int) -> _Parts:
             break
         if code in (MP_REACH, MP_UNREACH):
             if (parts.reach if code == MP_REACH else parts.unreach) is not None:
-                raise SessionReset(3, 1, f"attribute {code} came twice (RFC 7606 section 3 g)")
+                reason = f"{_NAMES[code]} came twice (RFC 7606 section 3 g)"
+                raise SessionReset(3, 1, reason, octets=body[at:after])
             if flags & (OPTIONAL | TRANSITIVE) != OPTIONAL:
-                parts.failure = TreatAsWithdraw(f"attribute {code} has the flags 0x{flags:02x} (RFC 7606 section 3 c)")
+                reason = f"{_NAMES[code]} has the flags 0x{flags:02x} (RFC 7606 section 3 c)"
+                parts.failure = TreatAsWithdraw(reason, body[at:after])
             if code == MP_REACH:
                 parts.reach = body[start:after]
             else:
@@ -249,7 +279,8 @@ def _cut(body: bytes, at: int, end: int) -> _Parts:
             kept = after
         at = after
     if parts.cut_off:
-        parts.failure = TreatAsWithdraw(f"the attributes are cut off at {body[at : min(end, at + 32)].hex()}")
+        reason = f"the attributes are cut off at {body[at : min(end, at + SHOWN_OCTETS)].hex()}"
+        parts.failure = TreatAsWithdraw(reason, body[at:end])
     if at > kept:
         others.append(body[kept:at])
     parts.others = others[0] if len(others) == 1 else b"".join(others)
@@ -259,8 +290,8 @@ def _cut(body: bytes, at: int, end: int) -> _Parts:
 def _unreadable(family: Family, error: Framing) -> BgpError:
     """Return the reaction to NLRI that cannot be told apart (RFC 7606 section 5.3)."""
     if family is Family.IPV4:
-        return SessionReset(3, 10, str(error))
-    return DisableFamily(family, str(error))
+        return SessionReset(3, 10, str(error), octets=error.octets)
+    return DisableFamily(family, str(error), error.octets)
 
 
 def end_of_rib(family: Family) -> bytes:
@@ -291,7 +322,7 @@ def _packed(octets: Iterable[bytes], room: int) -> Iterator[bytes]:
 def _wire_next_hop(family: Family, next_hop: bytes) -> bytes:
     if family in (Family.IPV6, Family.VPNV6) and len(next_hop) == 4:
         next_hop = _V4_MAPPED + next_hop  # RFC 4659 section 3.2.1.2, RFC 4291 section 2.5.5.2
-    return bytes(8) + next_hop if family in (Family.VPNV4, Family.VPNV6) else next_hop
+    return bytes(8) + next_hop if family in (Family.VPNV4, Family.VPNV6) else next_hop  # RFC 4364 4.3.4, RFC 8950 3
 
 
 def encode_updates(

@@ -72,6 +72,51 @@ _EVPN: list[st.SearchStrategy[Route]] = [
     ),
 ]
 
+FLOWSPEC = frozenset({Family.IPV4_FLOWSPEC, Family.IPV6_FLOWSPEC, Family.VPNV4_FLOWSPEC, Family.VPNV6_FLOWSPEC})
+
+
+def _operators(kind: int, sizes: tuple[int, ...], bits: int) -> st.SearchStrategy[bytes]:
+    """A component of operators and values: of `bits` of an operator any are drawn."""
+    one = st.sampled_from(sizes).flatmap(lambda size: st.tuples(st.integers(0, 0x7F), st.just(size), octets(1 << size)))
+
+    def written(drawn: list[tuple[int, int, bytes]]) -> bytes:
+        terms = [bytes((operator & bits | size << 4,)) + value for operator, size, value in drawn]
+        terms[0] = bytes((terms[0][0] & 0xBF,)) + terms[0][1:]
+        terms[-1] = bytes((terms[-1][0] | 0x80,)) + terms[-1][1:]
+        return bytes((kind,)) + b"".join(terms)
+
+    return st.lists(one, min_size=1, max_size=4).map(written)
+
+
+def _pattern(kind: int, address: bytes, length: int, offset: int) -> bytes:
+    offset %= length or 1
+    bits = length - offset
+    number = int.from_bytes(address, "big") >> 128 - bits << -bits % 8
+    return bytes((kind, length, offset)) + number.to_bytes((bits + 7) // 8, "big")
+
+
+def _components(width: int) -> st.SearchStrategy[bytes]:
+    numeric, flags = 0x47, 0x43
+    lists = [_operators(kind, (0, 1, 2, 3), numeric) for kind in (3, 4, 5, 6, 7, 8)]
+    lists += [_operators(9, (0, 1), flags), _operators(10, (0, 1, 2, 3), numeric)]
+    lists += [_operators(11, (0,), numeric), _operators(12, (0,), flags)]
+    if width == 32:
+        prefix = [
+            prefixes(32).map(lambda drawn, kind=kind: bytes((kind, drawn[-1])) + drawn[:-1])  # type: ignore[misc]
+            for kind in (1, 2)
+        ]
+    else:
+        lists.append(_operators(13, (0, 1, 2), numeric))
+        prefix = [
+            st.builds(
+                _pattern, st.just(kind), octets(16), st.integers(0, 128), st.one_of(st.just(0), st.integers(0, 127))
+            )
+            for kind in (1, 2)
+        ]
+    some = st.lists(st.one_of(*prefix, *lists), min_size=1, max_size=5, unique_by=lambda each: each[0])
+    return some.map(lambda drawn: b"".join(sorted(drawn, key=lambda each: each[0])))
+
+
 ROUTES: dict[Family, st.SearchStrategy[Route]] = {
     Family.IPV4: st.tuples(prefixes(32), st.just(b"")),
     Family.IPV6: st.tuples(prefixes(128), st.just(b"")),
@@ -79,6 +124,10 @@ ROUTES: dict[Family, st.SearchStrategy[Route]] = {
     Family.VPNV6: st.tuples(st.builds(bytes.__add__, RDS, prefixes(128)), LABELS),
     Family.EVPN: st.one_of(_EVPN),
     Family.RTC: st.tuples(st.one_of(st.just(b"\0"), prefixes(96, least=32)), st.just(b"")),
+    Family.IPV4_FLOWSPEC: st.tuples(_components(32), st.just(b"")),
+    Family.IPV6_FLOWSPEC: st.tuples(_components(128), st.just(b"")),
+    Family.VPNV4_FLOWSPEC: st.tuples(st.builds(bytes.__add__, RDS, _components(32)), st.just(b"")),
+    Family.VPNV6_FLOWSPEC: st.tuples(st.builds(bytes.__add__, RDS, _components(128)), st.just(b"")),
 }
 
 _AS = st.one_of(st.integers(1, 0xFFFF), st.integers(0x10000, 0xFFFFFFFF))
@@ -92,11 +141,13 @@ def _as_paths(kinds: list[int]) -> st.SearchStrategy[tuple[tuple[int, tuple[int,
     return st.lists(segments, max_size=3).map(tuple)
 
 
-_UNKNOWN = st.builds(
-    lambda code, value: (OPTIONAL | TRANSITIVE | PARTIAL | (EXTENDED if len(value) > 255 else 0), code, value),
-    st.sampled_from([25, 26, 40, 128, 200]),
-    st.one_of(st.binary(max_size=20), st.binary(min_size=256, max_size=300)),
-)
+_UNKNOWN = st.one_of(
+    st.tuples(st.sampled_from([27, 36, 200]), st.one_of(st.binary(max_size=20), st.binary(min_size=256, max_size=300))),
+    st.tuples(st.just(23), octets(6).map(lambda value: b"\0\x08\0\x08\x06\x06" + value)),
+    st.tuples(st.just(25), octets(20)),
+    st.tuples(st.just(40), octets(7).map(lambda value: b"\x01\0\x07" + value)),
+    st.tuples(st.just(128), octets(4).map(lambda value: value + bytes.fromhex("40010100 400200"))),
+).map(lambda drawn: (OPTIONAL | TRANSITIVE | PARTIAL | (EXTENDED if len(drawn[1]) > 255 else 0), *drawn))
 _PMSI = st.one_of(
     st.tuples(st.integers(0, 1), st.just(6), octets(3), ADDRESSES),
     st.tuples(st.integers(0, 1), st.sampled_from([0, 1, 3, 4]), octets(3), st.binary(max_size=17)),
@@ -110,7 +161,9 @@ def attributes(draw: st.DrawFn, family: Family, *, ibgp: bool, as4: bool = True)
     if ibgp and as4:  # those of a confederation do not go around a speaker with 2-octet AS numbers
         kinds += [AS_CONFED_SEQUENCE, AS_CONFED_SET]
     u32 = st.integers(0, 0xFFFFFFFF)
-    next_hops = NEXT_HOPS_4 if family is Family.IPV4 else st.one_of(NEXT_HOPS_4, NEXT_HOPS_16)
+    next_hops = st.one_of(NEXT_HOPS_4, NEXT_HOPS_16)
+    if family in FLOWSPEC:
+        next_hops = st.one_of(st.just(b""), next_hops)
     targets = st.builds(lambda kind, six: bytes((kind, 2)) + six, st.integers(0, 2), octets(6))
     communities = draw(st.lists(st.one_of(targets, octets(8)), max_size=5))
     return Attributes(
@@ -127,6 +180,7 @@ def attributes(draw: st.DrawFn, family: Family, *, ibgp: bool, as4: bool = True)
         originator_id=draw(st.none() | octets(4)) if ibgp else None,
         cluster_list=tuple(draw(st.lists(octets(4), max_size=3))) if ibgp else (),
         pmsi=draw(st.none() | _PMSI),
+        only_to_customer=draw(st.none() | u32),
         unknown=tuple(sorted(draw(st.lists(_UNKNOWN, max_size=2, unique_by=lambda each: each[1])), key=lambda e: e[1])),
         route_targets=frozenset(filter(is_route_target, communities)),
     )

@@ -190,8 +190,16 @@ UPDATES: list[tuple[str, bytes, str]] = [
         "disable vpnv4",
     ),
     ("MP_UNREACH_NLRI with a route cut off", body("800f06 0001 80 70 8000"), "disable vpnv4"),
-    ("the same beside routes of another family", body("800f06 0001 80 70 8000" + WHOLE, ROUTE), "reset 3/9"),
-    ("the same beside withdrawals of another family", body("800f06 0001 80 70 8000", "", ROUTE), "reset 3/9"),
+    (
+        "the same beside routes of another family",
+        body("800f06 0001 80 70 8000" + WHOLE, ROUTE),
+        "reset 3/9 800f06000180708000",
+    ),
+    (
+        "the same beside withdrawals of another family",
+        body("800f06 0001 80 70 8000", "", ROUTE),
+        "reset 3/9 800f06000180708000",
+    ),
     ("an EVPN route beyond the end", body("800e0e 0019 46 04 c0000201 00 02 21 000000" + MP), "disable evpn"),
     ("an EVPN route of an unknown type", body("800e0d 0019 46 04 c0000201 00 09 02 0000" + MP), "fine"),
     ("a family that is not carried", body("800e0a 0002 01 04 c0000201 00 00" + MP), "discard"),
@@ -237,7 +245,7 @@ def test_a_discarded_attribute_leaves_the_rest_of_its_block_as_one_block() -> No
     assert len(first.errors) == 1
     (path, again) = (update.announced[0][1][KEY] for update in (first, second))
     assert path is again
-    assert path.attributes.discarded == ("ATOMIC_AGGREGATE has 1 octets, not 0",)
+    assert path.attributes.discarded == (("ATOMIC_AGGREGATE has 1 octets, not 0", bytes.fromhex("40060100")),)
 
 
 def test_a_label_is_read_whatever_its_other_bits_and_a_stack_is_refused() -> None:

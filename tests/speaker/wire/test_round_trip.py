@@ -71,7 +71,8 @@ def test_announced_routes_come_back_with_their_attributes(
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
 @given(data=st.data())
 def test_withdrawn_routes_come_back_as_their_keys(family: Family, data: st.DataObject) -> None:
-    keys = [key for key, _ in data.draw(st.lists(ROUTES[family], min_size=1, max_size=8))]
+    routes = data.draw(st.lists(ROUTES[family], min_size=1, max_size=8, unique_by=lambda route: route[0]))
+    keys = [key for key, _ in routes]
     (update,) = [decoder().decode(body) for body in bodies(list(encode_withdrawals(family, keys)))]
     assert update.withdrawn == [(family, keys)]
     assert (update.errors, update.announced, update.end_of_rib) == ([], [], None)
@@ -113,6 +114,14 @@ def many(family: Family, count: int) -> list[Route]:
             ]
         case Family.RTC:
             return [(bytes.fromhex("0000fc000002fc00") + number + b"\x60", b"") for number in numbers]
+        case Family.IPV4_FLOWSPEC:
+            return [(b"\x01\x20" + number, b"") for number in numbers]
+        case Family.IPV6_FLOWSPEC:
+            return [(b"\x01\x20\0" + number, b"") for number in numbers]
+        case Family.VPNV4_FLOWSPEC:
+            return [(rd + b"\x01\x20" + number, b"") for number in numbers]
+        case Family.VPNV6_FLOWSPEC:
+            return [(rd + b"\x01\x20\0" + number, b"") for number in numbers]
 
 
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
@@ -120,7 +129,7 @@ def many(family: Family, count: int) -> list[Route]:
 @pytest.mark.parametrize("add_path", [False, True])
 def test_messages_are_filled_to_the_limit_and_lose_no_route(family: Family, limit: int, add_path: bool) -> None:
     told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), local_pref=100, ext_communities=(b"\0\2" + bytes(6),) * 99)
-    routes = many(family, 3000 if limit == MESSAGE_LIMIT else 20000)
+    routes = many(family, 3000 if limit == MESSAGE_LIMIT else 15000)
     if add_path:
         routes = [(number.to_bytes(4, "big") + key, extra) for number, (key, extra) in enumerate(routes)]
     announcing = list(encode_updates(family, told, routes, as4=True, limit=limit, add_path=add_path))
