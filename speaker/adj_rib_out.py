@@ -79,6 +79,8 @@ class AdjRibOut:
         self._group = self._groups.join(self._member, self._towards(negotiated))
         for family, told in self._group.told.items():
             self._member.pending[family] = dict.fromkeys(told, NOTHING)
+        if not any(self._group.told.values()):
+            self._member.position = self._group.head
 
     def down(self) -> None:
         """The session is lost: nothing is told any more."""
@@ -148,7 +150,7 @@ class AdjRibOut:
         pending = member.pending[family]
         for key in [*pending, *group.told[family]]:
             held = member.heard(family, pending.get(key, group.told[family].get(key, NOTHING)))
-            pending[key] = Held(anew(held))
+            pending[key] = Held(anew(held)) if held else NOTHING
         if negotiated.enhanced_refresh and family in self.told_all:
             self._refreshing[family] = False
 
@@ -196,7 +198,8 @@ class AdjRibOut:
         for family in WITH_TARGETS.intersection(self._families):
             pending = member.pending[family]
             for key, told in pending.items():
-                pending[key] = Held(member.heard(family, told))
+                if told:
+                    pending[key] = Held(member.heard(family, told))
             differing = {
                 targets
                 for targets in {targets for _, targets in group.audiences[family]}
@@ -246,6 +249,7 @@ class AdjRibOut:
                 if member.pending[family]:
                     return self._catch_up(member, group, family, most)
             member.position = group.head
+            group.trim()
         if member.position < group.head:
             batch = group.log[member.position - group.first]
             member.position += 1

@@ -33,7 +33,7 @@ from typing import Any
 import attrs
 
 from speaker.adj_rib_in import Own
-from speaker.decision import DEFAULT_LOCAL_PREF, LOCAL
+from speaker.decision import DEFAULT_LOCAL_PREF, LLGR_STALE, LOCAL
 from speaker.path import AS_CONFED_SEQUENCE, AS_CONFED_SET, AS_SEQUENCE, Attributes
 from speaker.rib import Origin, Source
 from speaker.session import WITH_EXTENDED_NEXT_HOP, Role
@@ -42,7 +42,6 @@ from speaker.values import Family
 from speaker.wire.community import NON_TRANSITIVE, is_route_target
 
 NO_EXPORT, NO_ADVERTISE, NO_EXPORT_SUBCONFED = 0xFFFFFF01, 0xFFFFFF02, 0xFFFFFF03  # RFC 1997
-LLGR_STALE = 0xFFFF0006  # RFC 9494 section 3.2
 
 UNICAST = frozenset({Family.IPV4, Family.IPV6})
 """The families that RFC 9234 section 5 speaks of."""

@@ -32,7 +32,7 @@ from itertools import islice
 import attrs
 
 from speaker.adj_rib_in import WITH_TARGETS, Own
-from speaker.decision import LOCAL, Candidate, tiers
+from speaker.decision import LOCAL, Candidate, best
 from speaker.membership import Membership
 from speaker.outward import Towards, kept_back, outward, unsuited
 from speaker.path import Attributes, Path
@@ -256,15 +256,21 @@ class UpdateGroup:
         if not found:
             return NOTHING
         most = self.towards.paths_out if family in self.towards.add_path else 1
-        chosen = self._ranked(found, key, most)
+        chosen = self._first(found, key, most)
         return tuple(entry for path, source in chosen for entry in self._entry(family, key, path, source))
 
-    def _ranked(self, found: list[Entry], key: bytes, most: int) -> list[Entry]:
-        candidates = []
+    def _first(self, found: list[Entry], key: bytes, most: int) -> list[Entry]:
+        """Return the best path, the best of the others, and so on, up to `most` paths."""
+        left = []
         for path, source in found:
             origin = self._rib.origin(peer_of(source))
-            candidates.append(Candidate(path, source, key, origin.external, origin.router_id))
-        return [(each.path, each.source) for tier in tiers(candidates, most) for each in tier][:most]
+            left.append(Candidate(path, source, key, origin.external, origin.router_id))
+        chosen: list[Entry] = []
+        while left and len(chosen) < most:
+            first = best(left)[0]
+            left.remove(first)
+            chosen.append((first.path, first.source))
+        return chosen
 
     def _entry(self, family: Family, key: bytes, path: Path, source: Source) -> Told:
         """Return what is told of a path that was chosen, nothing if it is kept back (hot)."""
@@ -300,7 +306,7 @@ class UpdateGroup:
             return "it came from a peer that is no client, and neither is this one (RFC 4456 section 6)"
         if self.chosen(family, key):
             return ""
-        path, _ = self._ranked(found, key, 1)[0]
+        path, _ = self._first(found, key, 1)[0]
         kept = kept_back(self.towards, path.attributes)
         decided = path if kept else self.towards.exporting(family, key, path)
         if decided is None:
