@@ -551,7 +551,8 @@ class Session:
         self._buffer = b""
         self._hold_at = self._keepalive_at = None
         if sent is not None:
-            actions.append(self._send(sent.encode()))
+            limit = MESSAGE_LIMIT if self.negotiated is None else self.negotiated.message_limit
+            actions.append(self._send(sent.encode(limit)))
         actions.append(Close())
         actions.append(Down(reason, sent, received, local or sent is not None))
 

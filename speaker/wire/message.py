@@ -157,9 +157,9 @@ class Notification:
     subcode: int
     data: bytes = b""
 
-    def encode(self) -> bytes:
+    def encode(self, limit: int = MESSAGE_LIMIT) -> bytes:
         """Return the whole message, the data cut to what fits."""
-        return message(NOTIFICATION, bytes((self.code, self.subcode)) + self.data[: MESSAGE_LIMIT - HEADER_SIZE - 2])
+        return message(NOTIFICATION, bytes((self.code, self.subcode)) + self.data[: limit - HEADER_SIZE - 2])
 
     @classmethod
     def decode(cls, body: bytes) -> Notification:

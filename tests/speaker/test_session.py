@@ -349,6 +349,12 @@ def test_a_ROUTE_REFRESH_of_a_wrong_length_is_answered_with_itself() -> None:  #
         octets = message(5, body)
         words = told(session_in("established").received(octets, 1.0))
         assert words == [f"NOTIFICATION 7/1 {octets.hex()}", "close", "down"]
+    giant = message(5, bytes(60000))
+    for opening, most in [(OPEN, 4096), (OPEN + " long", 65535)]:
+        (sent,) = [
+            each for each in session_in("established", OURS, opening).received(giant, 1.0) if isinstance(each, Send)
+        ]
+        assert sent.octets == message(3, b"\7\1" + giant[: most - 21])
 
 
 def test_a_broken_header_is_answered_in_every_state() -> None:  # RFC 4271 section 6.1

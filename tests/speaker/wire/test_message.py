@@ -55,7 +55,25 @@ def test_capabilities_have_the_octets_of_their_RFC_and_come_back() -> None:
 
 
 def test_a_capability_of_a_wrong_length_has_no_effect() -> None:
-    for code, value in [(1, "0001"), (64, "80"), (64, "807800"), (65, "fc00"), (73, ""), (73, "ff")]:
+    for code, value in [
+        (1, "0001"),
+        (1, "0001008000"),
+        (5, "00010001"),
+        (5, "00010001000200"),
+        (9, ""),
+        (9, "0000"),
+        (64, "80"),
+        (64, "807800"),
+        (65, "fc00"),
+        (65, "0000fc0000"),
+        (69, "000180"),
+        (69, "00018000"),  # a mode that does not exist
+        (69, "0001800300018004"),
+        (71, "00018080"),
+        (71, "0001808000000000"),
+        (73, ""),
+        (73, "ff"),
+    ]:
         assert decode_capability(code, bytes.fromhex(value)) == Unknown(code, bytes.fromhex(value))
 
 
@@ -129,6 +147,8 @@ def test_a_ROUTE_REFRESH_names_its_family_and_comes_back() -> None:
 def test_a_NOTIFICATION_is_cut_to_what_fits() -> None:
     assert Notification(6, 2, b"abc").encode() == message(3, b"\6\2abc")
     assert len(Notification(3, 9, bytes(9999)).encode()) == 4096
+    assert len(Notification(3, 9, bytes(9999)).encode(65535)) == 10020
+    assert len(Notification(3, 9, bytes(99999)).encode(65535)) == 65535
 
 
 def test_messages_are_cut_off_a_stream_as_they_become_whole() -> None:
