@@ -10,6 +10,7 @@ A Peer owns a Session for each connection, made by us or by the neighbour, and s
                              1, 2, 4, 5 s while nobody answers
 
     accept() makes a Session at any time but in [idle]: the neighbour does not wait for our back-off.
+    A neighbour that told too many prefixes is [idle] too while it is `held` off (Cease 6/1, then 6/5 to its attempts).
 
 Which connection survives when an OPEN arrives on one while the other is there:
 

@@ -22,13 +22,17 @@ happens before and between connections is the business of `speaker.peer`.
 
 RFC 4271 section 8 from OpenSent on; RFC 4760 section 8 and RFC 5492 (what is agreed), RFC 6793 (4-octet AS numbers),
 RFC 2918 and RFC 7313 (route refresh), RFC 4724 section 3, RFC 8538 section 2 and RFC 9494 section 3 (what is said of
-graceful restart), RFC 6608 (5/1 to 5/3), RFC 7606 (by the codec), RFC 7911 section 4 (several paths), RFC 8654
-(extended messages), RFC 8950 section 4 (IPv6 next hops), RFC 9003 (text of an administrative shutdown), RFC 9234
-section 4 (roles).
+graceful restart), RFC 6286 (BGP identifiers), RFC 6608 (5/1 to 5/3), RFC 7606 (by the codec), RFC 7607 (AS 0),
+RFC 7911 section 4 (several paths), RFC 8654 (extended messages), RFC 8950 section 4 (IPv6 next hops), RFC 9003 (text of
+an administrative shutdown), RFC 9072 (extended optional parameters), RFC 9234 section 4 (roles).
+
+Nothing that a peer sends ends more than its own session: what escapes from a parser, foreseen or not, is a `Malformed`
+with the message, a NOTIFICATION and the end.
 
 Deviations: KEEPALIVEs go out every third of the hold time whether or not UPDATEs were sent, and every whole
 message restarts the hold timer, not only KEEPALIVE and UPDATE: both are simpler and no peer can tell.  With a hold time
 of 0 agreed, open-confirm is still left after 240 s, so that a silent peer never holds a connection for ever.
+After 2/4 there is no attempt without capabilities (RFC 5492 section 3): no family but IPv4 could be had that way.
 """
 
 from __future__ import annotations

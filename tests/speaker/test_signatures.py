@@ -11,11 +11,13 @@ from ipaddress import ip_address
 
 import pytest
 
+from speaker.peer import Peer
 from speaker.signatures import AoKey, EndpointError, ao_add, ao_delete, can_follow, md5_key, set_ao, set_md5
 from speaker.sockets import Endpoint
+from speaker.wire.attribute import Interner
 from tests.fakes.loop import advance, run
 from tests.fakes.scripted_peer import ScriptedListener, ScriptedPeer
-from tests.speaker.standing import ACTIVE, OPEN, OTHER, OURS, SETTINGS, THEIRS, quiet, standing
+from tests.speaker.standing import ACTIVE, OPEN, OTHER, OURS, SETTINGS, THEIRS, Ledger, quiet, standing
 
 OLD, NEW = AoKey(1, 2, b"old"), AoKey(3, 4, b"new", "aes-128-cmac-96")
 
@@ -213,28 +215,84 @@ def test_a_kernel_without_TCP_AO_is_named_as_the_reason() -> None:
     run(story)
 
 
-@pytest.mark.skipif(not kernel_has_ao(), reason="this kernel has no TCP-AO")
-def test_a_session_goes_from_one_key_of_TCP_AO_to_the_next() -> None:
+needs_ao = pytest.mark.skipif(not kernel_has_ao(), reason="this kernel has no TCP-AO")
+
+
+def mirrored(*keys: AoKey) -> tuple[AoKey, ...]:
+    """The keys as the other end has them."""
+    return tuple(AoKey(key.receive_id, key.send_id, key.secret, key.algorithm) for key in keys)
+
+
+@needs_ao
+@pytest.mark.parametrize(("ours", "theirs"), [(OURS, THEIRS), ("::1", "::1")])
+def test_a_session_goes_from_one_key_of_TCP_AO_to_the_next(ours: str, theirs: str) -> None:
     async def story() -> None:
-        mirrored_old, mirrored_new = AoKey(2, 1, b"old"), AoKey(4, 3, b"new", "aes-128-cmac-96")
-        async with standing() as stand:
-            peer = stand.add(THEIRS, ao_keys=(OLD,))
-            await quiet(ScriptedPeer.dial(*stand.address, source=THEIRS))
+        async with standing(ours) as stand:
+            peer = stand.add(theirs, ao_keys=(OLD,))
+            await quiet(ScriptedPeer.dial(*stand.address, source=theirs))
+            for wrong in (AoKey(2, 1, b"wrong"), AoKey(9, 9, b"old")):
+                prepare = lambda made, wrong=wrong: set_ao(made, ours, (wrong,))  # noqa: E731
+                await quiet(ScriptedPeer.dial(*stand.address, source=theirs, prepare=prepare))
             dialling = ScriptedPeer.dial(
-                *stand.address, source=THEIRS, prepare=lambda made: set_ao(made, OURS, (mirrored_old,))
+                *stand.address, source=theirs, prepare=lambda made: set_ao(made, ours, mirrored(OLD))
             )
             async with await dialling as remote:
                 await remote.establish(OPEN)
-                for ours, theirs, held in [
-                    ((NEW, OLD), (mirrored_new, mirrored_old), (mirrored_old,)),
-                    ((NEW,), (mirrored_new,), (mirrored_new, mirrored_old)),
-                ]:
-                    set_ao(remote.socket, OURS, theirs, held)
-                    stand.transport.change_peer(Endpoint(address=THEIRS, ao_keys=ours), SETTINGS)
+                held: tuple[AoKey, ...] = (OLD,)
+                for keys in ((NEW, OLD), (NEW,)):
+                    set_ao(remote.socket, ours, mirrored(*keys), mirrored(*held))
+                    stand.transport.change_peer(Endpoint(address=theirs, ao_keys=keys), SETTINGS)
+                    held = keys
                     updates = peer.counters.updates_in
                     await remote.say("END-OF-RIB vpnv4", "END-OF-RIB vpnv4")
                     await stand.until(lambda seen=updates + 2: peer.counters.updates_in == seen)  # type: ignore[misc]
                 assert peer.counters.flaps == 0
+            # The next connection has to begin with the new one.
+            dialling = ScriptedPeer.dial(
+                *stand.address, source=theirs, prepare=lambda made: set_ao(made, ours, mirrored(NEW))
+            )
+            async with await dialling as remote:
+                await remote.establish(OPEN)
+                # A number that gets another key: no living session can follow, the next one can.
+                another = AoKey(3, 4, b"another")
+                stand.transport.change_peer(Endpoint(address=theirs, ao_keys=(another,)), SETTINGS)
+                assert peer.state == "active"
+            dialling = ScriptedPeer.dial(
+                *stand.address, source=theirs, prepare=lambda made: set_ao(made, ours, mirrored(another))
+            )
+            async with await dialling as remote:
+                await remote.establish(OPEN)
+            stand.transport.change_peer(Endpoint(address=theirs), SETTINGS)
+            async with await ScriptedPeer.dial(*stand.address, source=theirs) as remote:
+                await remote.expect("OPEN")
+
+    run(story)
+
+
+@needs_ao
+def test_TCP_AO_signs_the_connections_that_we_make_and_a_range() -> None:
+    async def story() -> None:
+        async with standing() as stand:
+            listener = ScriptedListener(THEIRS)
+            set_ao(listener.socket, OURS, mirrored(OLD, NEW))
+            with contextlib.closing(listener):
+                stand.add(THEIRS, ACTIVE, port=listener.port, ao_keys=(NEW, OLD), source=OURS)
+                async with await listener.accept() as remote:
+                    await remote.establish(OPEN)
+
+            def make(address: str) -> tuple[Peer, Endpoint]:
+                routes = stand.routes[address] = Ledger(stand.changed)
+                return Peer(address, SETTINGS, routes, Interner(), lambda: 0.0), Endpoint(address=address)
+
+            stand.transport.add_range("127.0.1.0/24", make, limit=9, ended=lambda address: None, ao_keys=(OLD,))
+            await quiet(ScriptedPeer.dial(*stand.address, source="127.0.1.7"))
+            dialling = ScriptedPeer.dial(
+                *stand.address, source="127.0.1.7", prepare=lambda made: set_ao(made, OURS, mirrored(OLD))
+            )
+            async with await dialling as remote:
+                await remote.establish(OPEN)
+                stand.transport.remove_range("127.0.1.0/24")
+                assert await remote.expect_end() == ["NOTIFICATION 6/3"]
 
     run(story)
 
