@@ -15,11 +15,16 @@ from speaker.wire.framing import SHOWN_OCTETS
 
 AS_TRANS = 23456  # RFC 6793 section 9
 _CONFEDERATION = (AS_CONFED_SEQUENCE, AS_CONFED_SET)
+_NARROW = tuple(struct.Struct(f"!{count}H").unpack_from for count in range(256))
+_WIDE = tuple(struct.Struct(f"!{count}I").unpack_from for count in range(256))
+"""Readers of so many AS numbers of 2 and 4 octets."""
+
 _KINDS = (AS_SET, AS_SEQUENCE, *_CONFEDERATION)
 
 
 def read(value: bytes, size: int, name: str) -> AsPath:
     """Read segments of AS numbers of 2 or 4 octets; TreatAsWithdraw by RFC 7606 section 7.2 and RFC 7607."""
+    readers = _WIDE if size == 4 else _NARROW
     segments: list[tuple[int, tuple[int, ...]]] = []
     at = 0
     while at < len(value):
@@ -31,7 +36,7 @@ def read(value: bytes, size: int, name: str) -> AsPath:
             raise TreatAsWithdraw(f"{name} has a segment of type {kind}: {value[at : at + SHOWN_OCTETS].hex()}")
         if count == 0 or end > len(value):
             raise TreatAsWithdraw(f"{name} has a segment of {count} numbers in {len(value) - at - 2} octets")
-        numbers = struct.unpack_from(f"!{count}{'I' if size == 4 else 'H'}", value, at + 2)
+        numbers = readers[count](value, at + 2)
         if 0 in numbers:
             raise TreatAsWithdraw(f"{name} holds AS 0 (RFC 7607)")
         segments.append((kind, numbers))

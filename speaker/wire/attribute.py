@@ -297,7 +297,8 @@ def decode(block: bytes, next_hop: bytes | None, context: Context, blocks: Block
         found = _decode(block, next_hop, context)
         blocks.hold(key, found)
     if found.discarded:
-        errors.extend(AttributeDiscard(*each) for each in found.discarded)
+        for reason, octets in found.discarded:
+            errors.add(AttributeDiscard(reason, octets))
     return found
 
 
@@ -331,7 +332,7 @@ def _decode(block: bytes, next_hop: bytes | None, context: Context) -> Attribute
     fields = read.fields
     if next_hop is not None:
         fields["next_hop"] = next_hop
-    _check_next_hop(fields["next_hop"])
+    _check_next_hop(fields["next_hop"], own=next_hop is None)
     _merge_as4(fields)
     targets = frozenset(filter(is_route_target, fields.get("ext_communities", ())))
     discarded = tuple(read.discarded.items())
@@ -440,14 +441,15 @@ def _missing(seen: set[int], next_hop: bytes | None, context: Context) -> str:
     return ", ".join(TABLE[code].name for code in wanted if code not in seen)
 
 
-def _check_next_hop(next_hop: bytes) -> None:
+def _check_next_hop(next_hop: bytes, own: bool) -> None:
     """Refuse what can be nobody's address (RFC 4271 section 6.3); flow specifications need none."""
     if len(next_hop) == 4:
         wrong = next_hop[0] in (0, 127) or next_hop[0] >= 224
     else:
         wrong = next_hop[:1] == b"\xff" or next_hop in (bytes(16), bytes(15) + b"\x01")
     if wrong:
-        raise TreatAsWithdraw(f"next hop {next_hop.hex()} is no host's address", next_hop)
+        octets = attribute(TRANSITIVE, NEXT_HOP, next_hop) if own else next_hop
+        raise TreatAsWithdraw(f"next hop {next_hop.hex()} is no host's address", octets)
 
 
 def _merge_as4(fields: Fields) -> None:

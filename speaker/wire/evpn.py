@@ -17,6 +17,7 @@ from speaker.wire.framing import Framing, Tolerated
 ETHERNET_AD, MAC_IP, MULTICAST, ETHERNET_SEGMENT, IP_PREFIX = 1, 2, 3, 4, 5
 
 _TYPES = tuple(bytes((number,)) for number in range(256))
+_MALFORMED = {kind: f"EVPN route of type {kind} is malformed" for kind in range(1, 6)}
 _NO_ESI = bytes(10)
 _NO_LABEL = bytes(3)
 
@@ -62,7 +63,7 @@ def decode_evpn(octets: bytes, errors: Tolerated, unusable: list[bytes]) -> list
                 continue
         else:
             continue
-        errors.note(f"EVPN route of type {kind} is malformed", octets[start - 2 : at])
+        errors.note(_MALFORMED[kind], octets[start - 2 : at])
         key = _key(kind, value)
         if key:
             unusable.append(key)

@@ -26,7 +26,7 @@ def decode_flowspec(
                 raise FlowSpecificationError("no route distinguisher")
             cut(key[distinguisher:], width)
         except FlowSpecificationError as error:
-            errors.note(f"flow specification with {error}", key)
+            errors.note(f"flow specification with {error}", encode_flowspec(key, b""))
             if len(key) >= distinguisher:
                 unusable.append(key)
         else:
@@ -45,7 +45,8 @@ def _cut_run(octets: bytes) -> list[bytes]:
     keys: list[bytes] = []
     at, end = 0, len(octets)
     while at < end:
-        start, after = extent(octets, at)
+        size = octets[at]
+        start, after = (at + 1, at + 1 + size) if size < _TWO_OCTETS else extent(octets, at)
         if after > end:
             raise Framing("flow specification cut off", octets[at:])
         keys.append(octets[start:after])

@@ -24,8 +24,15 @@ class Tolerated(list[BgpError]):
 
     left_out = 0  # how many errors came when there were TOLD_AT_MOST already
 
+    def add(self, error: BgpError) -> None:
+        """Add an error."""
+        if len(self) < TOLD_AT_MOST:
+            self.append(error)
+        else:
+            self.left_out += 1
+
     def note(self, what: str, octets: bytes) -> None:
-        """Add that a route is not to be used."""
+        """Add that a route is not to be used; put into words only if it is told."""
         if len(self) < TOLD_AT_MOST:
             self.append(TreatAsWithdraw(f"{what}: {octets[:SHOWN_OCTETS].hex()}", octets))
         else:

@@ -33,14 +33,20 @@ def _masked(octets: bytes, length: int) -> bytes:
 
 
 def _unicast(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
+    """Read prefixes (RFC 4271 section 4.3) (hot)."""
     routes: Routes = []
     at, end = 0, len(octets)
+    lengths, masks = _LENGTHS, _MASKS
     while at < end:
         length = octets[at]
         after = at + 1 + (length + 7 >> 3)
         if length > longest or after > end:
             raise Framing(f"prefix of {length} bits", octets[at:])
-        routes.append((_masked(octets[at + 1 : after], length) + _LENGTHS[length], b""))
+        prefix = octets[at + 1 : after]
+        rest = length & 7
+        if rest and prefix[-1] & ~masks[rest]:
+            prefix = _masked(prefix, length)
+        routes.append((prefix + lengths[length], b""))
         at = after
     return routes
 
@@ -122,7 +128,7 @@ def _rtc(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) 
     routes: Routes = []
     for key, extra in _unicast(octets, longest, errors, unusable):
         if 0 < key[-1] < 32:
-            errors.note(f"RT membership of {key[-1]} bits, neither 0 nor 32 to 96", key)
+            errors.note("RT membership of neither 0 nor 32 to 96 bits", key[-1:] + key[:-1])
             unusable.append(key)
         else:
             routes.append((key, extra))

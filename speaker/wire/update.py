@@ -100,7 +100,7 @@ class UpdateDecoder:
         nlri_at = attributes_at + (body[attributes_at - 2] << 8 | body[attributes_at - 1])
         if nlri_at > size:
             reason = f"attributes of {nlri_at - attributes_at} octets in a body of {size}"
-            raise SessionReset(3, 1, reason, octets=body[attributes_at:])
+            raise SessionReset(3, 1, reason, octets=body[attributes_at - 2 :])
         if attributes_at > 4:
             self._withdraw(update, Family.IPV4, body[2 : attributes_at - 2])
         elif size == 4 and Family.IPV4 in self.families:

@@ -20,6 +20,7 @@ from speaker.wire.capability import decode_capability
 from speaker.wire.community import community_text
 from speaker.wire.message import HEADER_SIZE, Notification, Open, RouteRefresh, split
 from speaker.wire.update import Update, UpdateDecoder, encode_updates, encode_withdrawals
+from tests.speaker.wire.strategies import FLOWSPEC
 
 ALL = frozenset(Family)
 VECTORS = [
@@ -49,18 +50,20 @@ def survive(decoder: UpdateDecoder, body: bytes) -> str:
     return "routes" if update.announced else "withdrawals" if update.withdrawn else "nothing"
 
 
-def use(update: Update) -> None:
+def use(update: Update, *, with_identifiers: bool = False) -> None:
+    """Do with what was read what is done with routes: show them, and send them on."""
+    skipped = 4 if with_identifiers else 0
     for family, keys in update.withdrawn:
         assert keys
-        assert all(key_text(family, key) for key in keys)
-        assert b"".join(encode_withdrawals(family, keys))
+        assert all(key_text(family, key[skipped:]).isprintable() for key in keys)
+        assert b"".join(encode_withdrawals(family, keys, limit=65535, add_path=with_identifiers))
     for family, routes in update.announced:
         attributes = next(iter(routes.values())).attributes
         assert all(path.attributes is attributes for path in routes.values())
-        assert all(community_text(each) for each in attributes.ext_communities)
-        assert [key for key in routes if not key_text(family, key)] == []
+        assert all(community_text(each).isprintable() for each in attributes.ext_communities)
+        assert all(key_text(family, key[skipped:]).isprintable() for key in routes)
         told = [(key, path.extra) for key, path in routes.items()]
-        assert b"".join(encode_updates(family, attributes, told, as4=False, limit=65535))
+        assert b"".join(encode_updates(family, attributes, told, as4=False, limit=65535, add_path=with_identifiers))
 
 
 @pytest.mark.parametrize("ibgp", [True, False])
@@ -71,7 +74,7 @@ def test_any_body_of_an_UPDATE_is_decoded_or_refused(ibgp: bool, body: bytes, as
 
 @given(st.binary(max_size=80), st.sampled_from(Family), st.booleans())
 def test_any_NLRI_is_decoded_or_refused(octets: bytes, family: Family, announced: bool) -> None:
-    hop = {Family.VPNV4: 12, Family.VPNV6: 24, Family.IPV6: 16}.get(family, 4)
+    hop = {Family.VPNV4: 12, Family.VPNV6: 24, Family.IPV6: 16}.get(family, 0 if family in FLOWSPEC else 4)
     head = family.afi.to_bytes(2, "big") + bytes((family.safi,))
     value = head + (bytes((hop,)) + b"\x0a" * hop + b"\0" if announced else b"") + octets
     attributes = bytes((0x90, 14 if announced else 15)) + len(value).to_bytes(2, "big") + value

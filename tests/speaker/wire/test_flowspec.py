@@ -102,7 +102,7 @@ def test_a_malformed_flow_specification_counts_as_withdrawn_and_leaves_the_other
         assert [list(routes) for _, routes in update.announced] == [keys[:1]]
         assert update.withdrawn == [(family, keys[1:])]
         (error,) = update.errors
-        assert (type(error), error.octets) == (TreatAsWithdraw, keys[1])
+        assert (type(error), error.octets) == (TreatAsWithdraw, bytes((len(keys[1]),)) + keys[1])
         assert wrong in error.reason
         update = decoded(family, run, announced=False)
         assert update.withdrawn == [(family, keys)]

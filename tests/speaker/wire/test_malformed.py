@@ -110,6 +110,52 @@ ATTRIBUTES: list[tuple[str, int, str, str, str]] = [
     ("LARGE_COMMUNITY", 32, "c0200c 000000010000000200000003", "fine", "fine"),
     ("LARGE_COMMUNITY of no octets", 32, "c02000", "withdraw", "withdraw"),
     ("LARGE_COMMUNITY of 8 octets", 32, "c02008 0000000100000002", "withdraw", "withdraw"),
+    ("ATOMIC_AGGREGATE optional", 6, "c00600", "withdraw", "withdraw"),
+    ("AGGREGATOR well-known", 7, "400708 0000fc01 c0000201", "withdraw", "withdraw"),
+    ("AGGREGATOR of no octets", 7, "c00700", "discard", "discard"),
+    ("ORIGINATOR_ID transitive", 9, "c00904c0000209", "withdraw", "discard"),
+    ("ORIGINATOR_ID of no octets", 9, "800900", "withdraw", "discard"),
+    ("AS4_PATH with 4-octet AS numbers, well-known", 17, "401106 0201 0000fc01", "discard", "discard"),
+    ("Tunnel Encapsulation", 23, "c0170c 0008 0008 06 06 000000000000", "fine", "fine"),
+    ("Tunnel Encapsulation with a long sub-TLV", 23, "c01709 0008 0005 80 0002 0000", "fine", "fine"),
+    ("Tunnel Encapsulation of an unknown type", 23, "c01704 00ff 0000", "fine", "fine"),
+    ("Tunnel Encapsulation of no octets", 23, "c01700", "withdraw", "withdraw"),
+    ("Tunnel Encapsulation with half a header", 23, "c01703 0008 00", "withdraw", "withdraw"),
+    ("Tunnel Encapsulation beyond its end", 23, "c01706 0008 0003 0600", "withdraw", "withdraw"),
+    ("Tunnel Encapsulation with a sub-TLV too long", 23, "c01708 0008 0004 06 03 0000", "withdraw", "withdraw"),
+    ("Tunnel Encapsulation with half a sub-TLV", 23, "c01705 0008 0001 06", "withdraw", "withdraw"),
+    ("Tunnel Encapsulation with half a long sub-TLV", 23, "c01706 0008 0002 80 00", "withdraw", "withdraw"),
+    ("Tunnel Encapsulation not transitive", 23, "801704 00ff 0000", "withdraw", "withdraw"),
+    ("IPv6 EXTENDED COMMUNITIES", 25, "c01914" + "00" * 20, "fine", "fine"),
+    ("IPv6 EXTENDED COMMUNITIES of no octets", 25, "c01900", "withdraw", "withdraw"),
+    ("IPv6 EXTENDED COMMUNITIES of 8 octets", 25, "c01908" + "00" * 8, "withdraw", "withdraw"),
+    ("AIGP", 26, "801a0b 01 000b 0000000000000005", "fine", "fine"),
+    ("AIGP of no octets", 26, "801a00", "discard", "discard"),
+    ("AIGP without a metric", 26, "801a03 02 0003", "discard", "discard"),
+    ("AIGP with a metric of 4 octets", 26, "801a07 01 0007 00000005", "discard", "discard"),
+    ("AIGP with a TLV of no octets", 26, "801a03 01 0000", "discard", "discard"),
+    ("AIGP beyond its end", 26, "801a04 01 000b 00", "discard", "discard"),
+    ("AIGP transitive", 26, "c01a0b 01 000b 0000000000000005", "discard", "discard"),
+    ("ONLY_TO_CUSTOMER", 35, "c023040000fc01", "fine", "fine"),
+    ("ONLY_TO_CUSTOMER of 2 octets", 35, "c02302fc01", "withdraw", "withdraw"),
+    ("ONLY_TO_CUSTOMER of no octets", 35, "c02300", "withdraw", "withdraw"),
+    ("ONLY_TO_CUSTOMER of 8 octets", 35, "c023080000fc010000fc01", "withdraw", "withdraw"),
+    ("ONLY_TO_CUSTOMER not transitive", 35, "8023040000fc01", "withdraw", "withdraw"),
+    ("Prefix-SID", 40, "c0280a 01 0007 00000000000005", "fine", "fine"),
+    ("Prefix-SID with an SRGB", 40, "c0280b 03 0008 0000 003e80001f40", "fine", "fine"),
+    ("Prefix-SID of another kind", 40, "c02803 05 0000", "fine", "fine"),
+    ("Prefix-SID of no octets", 40, "c02800", "discard", "discard"),
+    ("Prefix-SID with an index of 4 octets", 40, "c02807 01 0004 00000005", "discard", "discard"),
+    ("Prefix-SID with half an SRGB", 40, "c02808 03 0005 0000 003e80", "discard", "discard"),
+    ("Prefix-SID beyond its end", 40, "c02804 05 0002 00", "discard", "discard"),
+    ("Prefix-SID with half a header", 40, "c02802 05 00", "discard", "discard"),
+    ("ATTR_SET", 128, "c0800b 0000fc01 40010100 400200", "fine", "fine"),
+    ("ATTR_SET without attributes", 128, "c08004 0000fc01", "fine", "fine"),
+    ("ATTR_SET of 3 octets", 128, "c08003 0000fc", "withdraw", "withdraw"),
+    ("ATTR_SET with a malformed attribute", 128, "c08008 0000fc01 40010103", "withdraw", "withdraw"),
+    ("ATTR_SET with an attribute cut off", 128, "c08007 0000fc01 400101", "withdraw", "withdraw"),
+    ("ATTR_SET with a NEXT_HOP of nobody", 128, "c08007 0000fc01 400300", "fine", "fine"),
+    ("ATTR_SET with wrong flags inside", 128, "c08008 0000fc01 c0010100", "withdraw", "withdraw"),
     ("an unknown optional attribute", 99, "c0630100", "fine", "fine"),
     ("an unknown attribute that is not transitive", 99, "80630100", "fine", "fine"),
     ("an unknown well-known attribute", 99, "40630100", "reset 3/2 40630100", "reset 3/2 40630100"),
@@ -297,22 +343,72 @@ def test_bits_beyond_a_prefix_do_not_make_another_route() -> None:
     assert list(update.announced[0][1]) == [bytes.fromhex("0af00c")]
 
 
-def test_an_EVPN_route_that_is_malformed_leaves_the_others() -> None:
+def test_an_EVPN_route_that_is_malformed_counts_as_withdrawn_and_leaves_the_others() -> None:
     good = "0311 0000fc0000000001 00000000 20 c0000201"
-    for bad in [
-        "0310 0000fc0000000001 00000000 18 c00002",
-        "0311 0000fc0000000001 00000000 80 c0000201",
-        "0221" + "00" * 33,  # a MAC of 0 bits
-        "0222 0000fc0000000001" + "00" * 14 + "30 fa163e000001 00 00000100",  # a label of 4 octets
-        "0500",
-        "0522 0000fc0000000001" + "00" * 14 + "21" + "00" * 11,  # a prefix of 33 bits
-        "0118" + "00" * 24,
-        "0417 0000fc0000000001" + "00" * 10 + "18 c0000201",
+    rd, esi, tag = "0000fc0000000001", "00" * 10, "00000000"
+    mac = "30 fa163e000001"
+    for bad, key in [
+        (f"0310 {rd} {tag} 18 c00002", None),
+        (f"0311 {rd} {tag} 80 c0000201", None),
+        (f"0312 {rd} {tag} 20 c0000201 00", f"03 {rd} {tag} 20 c0000201"),
+        ("0221" + "00" * 33, None),  # a MAC of 0 bits
+        (f"0222 {rd}{esi}{tag} {mac} 00 00000100", f"02 {rd}{tag}{mac} 00"),  # a label of 4 octets
+        (f"021e {rd}{esi}{tag} {mac} 00", f"02 {rd}{tag}{mac} 00"),  # no label
+        (f"0222 {rd}{esi}{tag} {mac} 20 0a000001", f"02 {rd}{tag}{mac} 20 0a000001"),
+        (f"0221 {rd}{esi}{tag} {mac} 20 0a0000", None),
+        (f"0222 {rd}{esi}{tag} {mac} 21 0a000001", None),
+        ("0500", None),
+        ("0522" + rd + "00" * 14 + "21" + "00" * 11, None),  # a prefix of 33 bits
+        ("0118" + rd + esi + tag + "0000", f"01 {rd}{esi}{tag}"),
+        ("0115" + rd + esi + "000000", None),
+        ("0417" + rd + esi + "18 c0000201", None),
+        ("0418" + rd + esi + "20 c0000201 00", f"04 {rd}{esi} 20 c0000201"),
+        ("0417" + rd + esi + "80 c0000201", None),
     ]:
         octets = bytes.fromhex(f"0019 46 04 c0000201 00 {good} {bad}")
         update = decoded(body(f"800e{len(octets):02x}{octets.hex()}" + MP))
         assert [len(routes) for _, routes in update.announced] == [1], bad
-        assert [type(error) for error in update.errors] == [TreatAsWithdraw], bad
+        assert [(type(error), error.octets) for error in update.errors] == [(TreatAsWithdraw, bytes.fromhex(bad))]
+        keys = [bytes.fromhex(key)] if key else []
+        assert [each for _, found in update.withdrawn for each in found] == keys, bad
+        octets = bytes.fromhex(f"0019 46 {good} {bad}")
+        update = decoded(body(f"800f{len(octets):02x}{octets.hex()}"))
+        ((_, withdrawn),) = update.withdrawn
+        assert withdrawn[1:] == keys, bad
+
+
+def test_an_error_keeps_the_attribute_or_the_route_that_is_wrong() -> None:
+    stack = "88 000640 000651 0000fc0000000001 0a0102"
+    for octets, wrong in [
+        (body(replaced(1, "40010103"), ROUTE), "40010103"),
+        (body(replaced(1, "5001000103"), ROUTE), "5001000103"),
+        (body(WHOLE + "40060100", ROUTE), "40060100"),
+        (body(WHOLE + ORIGIN, ROUTE), ORIGIN),
+        (body(WHOLE + "c0080800010002", ROUTE), "c0080800010002"),
+        (body(replaced(3, "40030400000000"), ROUTE), "40030400000000"),
+        (body(REACH.replace("800e", "c00e") + MP), REACH.replace("800e", "c00e")),
+        (body("800e0a 0002 01 04 c0000201 00 00" + MP), "800e0a 0002 01 04 c0000201 00 00"),
+        (body(f"800e23 0001 80 0c 0000000000000000c0000201 00 {stack}" + MP), stack),
+    ]:
+        (error,) = decoded(octets).errors
+        assert error.octets == bytes.fromhex(wrong), error.reason
+    for octets, wrong in [
+        (body(WHOLE + "50630001" + "00", ROUTE), "5063000100"),
+        (body("900f0002 0001"), "900f00020001"),
+        (body(replaced(1, "40010103")), "40010103"),
+        (body(WHOLE, "180a0102" + "210a000000"), "210a000000"),
+        (body("800e06 0001 80 0d 0000" + MP), "800e06 0001 80 0d 0000"),
+        (body(WHOLE + "4063ff" + "00" * 255, ROUTE), "4063ff" + "00" * 255),
+    ]:
+        with pytest.raises((SessionReset, DisableFamily)) as caught:
+            decoded(octets)
+        assert caught.value.octets == bytes.fromhex(wrong), caught.value.reason
+
+
+def test_of_many_errors_in_one_UPDATE_the_first_are_told_and_the_others_counted() -> None:
+    octets = bytes.fromhex("0019 46 04 c0000201 00") + bytes.fromhex("0300") * 100
+    update = decoded(body(f"900e{len(octets):04x}{octets.hex()}" + MP))
+    assert (len(update.errors), update.errors.left_out) == (64, 36)
 
 
 def test_only_an_UPDATE_with_nothing_else_is_an_end_of_rib() -> None:

@@ -11,6 +11,7 @@ from speaker.path import AS_SEQUENCE, AS_SET, Attributes
 from speaker.values import Family
 from speaker.wire.attribute import Interner, make
 from speaker.wire.message import MESSAGE_LIMIT, UPDATE, split
+from speaker.wire.nlri import encode
 from speaker.wire.update import Update, UpdateDecoder, encode_updates, encode_withdrawals, end_of_rib
 from tests.speaker.wire.strategies import ROUTES, Route, attributes, meaning
 
@@ -188,6 +189,41 @@ def test_an_IPv4_next_hop_of_IPv6_routes_goes_as_an_IPv4_mapped_one() -> None:
         assert body[11 : 12 + body[11]].hex() == on_the_wire
         _, (block,) = heard([decoder().decode(body)])
         assert block.next_hop == told.next_hop
+
+
+def test_an_IPv6_next_hop_of_IPv4_routes_goes_in_MP_REACH_NLRI() -> None:  # RFC 8950 section 3
+    address = "20010db8" + "00" * 11 + "01"
+    local = "fe80" + "00" * 13 + "01"
+    told = make(Interner(), next_hop=bytes.fromhex(address), local_pref=100)
+    for family, on_the_wire in [
+        (Family.IPV4, "0001 01 10" + address),
+        (Family.VPNV4, "0001 80 18" + "00" * 8 + address),
+        (Family.VPNV6, "0002 80 18" + "00" * 8 + address),
+        (Family.EVPN, "0019 46 10" + address),
+    ]:
+        (body,) = bodies(list(encode_updates(family, told, many(family, 1), as4=True)))
+        assert body[4:8] == bytes.fromhex("900e") + body[6:8]
+        assert body[8:].startswith(bytes.fromhex(on_the_wire))
+        assert 3 not in attribute_codes(body)
+        _, (block,) = heard([decoder().decode(body)])
+        assert block.next_hop == told.next_hop
+    rd = "00" * 8
+    for family, next_hop, expected in [
+        (Family.IPV4, "04c0000201", "c0000201"),
+        (Family.IPV4, "20" + address + local, address),
+        (Family.VPNV4, "10" + address, address),  # as RFC 5549 had it, without a route distinguisher
+        (Family.VPNV4, "20" + address + local, address),
+        (Family.VPNV4, "30" + rd + address + rd + local, address),
+        (Family.VPNV4, "18" + rd + "00" * 10 + "ffffc0000201", "c0000201"),
+        (Family.VPNV6, "30" + rd + address + rd + local, address),
+        (Family.IPV6, "20" + address + local, address),
+    ]:
+        nlri = b"".join(encode(family, many(family, 1)))
+        reach = family.afi.to_bytes(2, "big") + bytes((family.safi,)) + bytes.fromhex(next_hop + "00") + nlri
+        attributes = bytes((0x80, 14, len(reach))) + reach + bytes.fromhex("40010100 400200 40050400000064")
+        update = decoder().decode(b"\0\0" + len(attributes).to_bytes(2, "big") + attributes)
+        _, (block,) = heard([update])
+        assert block.next_hop.hex() == expected, (family, next_hop)
 
 
 def test_AS_numbers_of_4_octets_go_around_a_peer_with_2() -> None:  # RFC 6793 section 4.2
