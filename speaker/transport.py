@@ -69,6 +69,9 @@ SEND_HOLD_TIMER_EXPIRED = 8  # the NOTIFICATION code of RFC 9687
 CONNECTIONS_MOST = 8
 """Of one source: two that collide and one established are in order; the others are about to be closed."""
 
+UNOPENED_LINGER_S = 10.0
+"""How long a neighbour of a range that never had a session is kept: who fails again and again is told of once."""
+
 NO_PEER = "no peer has this address"
 RANGE_FULL = "the range has as many neighbours as it may"
 TOO_MANY = "too many connections from one address"
@@ -266,8 +269,8 @@ class Transport:
         """Let anybody in a prefix connect who is no peer, `limit` at a time: `make` gives the neighbour of an address.
 
         Such a neighbour never connects.  It is forgotten, and `ended` told its address, when it has had no connection
-        for `linger_s` seconds after its last session (the time for which its routes are kept), or at once if there
-        never was one.  EndpointError if it cannot be.  In a prefix with keys, a peer without any cannot connect.
+        for `linger_s` seconds after its last session (the time for which its routes are kept), or for ten seconds if
+        there never was one.  EndpointError if it cannot be.  In a prefix with keys, a peer without any cannot connect.
         """
         network = ip_network(prefix)
         if str(network) in self._ranges:
@@ -404,7 +407,7 @@ class Transport:
                 neighbour.forgetting.cancel()
                 neighbour.forgetting = None
         elif neighbour.forgetting is None and self._started:
-            delay_s = origin.linger_s if neighbour.peer.counters.established else 0.0
+            delay_s = origin.linger_s if neighbour.peer.counters.established else UNOPENED_LINGER_S
             neighbour.forgetting = self._loop.call_later(delay_s, self._forget, neighbour)
 
     def _tick(self, neighbour: _Neighbour) -> None:

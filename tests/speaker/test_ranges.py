@@ -70,14 +70,24 @@ def test_who_is_in_a_range_gets_a_neighbour_while_there_is_room(caplog: pytest.L
     run(story)
 
 
-def test_a_neighbour_of_a_range_is_kept_for_its_time_after_a_session_and_at_once_forgotten_without_one() -> None:
+def test_a_neighbour_of_a_range_is_kept_for_its_time_after_a_session_and_for_ten_seconds_without_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def story() -> None:
         async with standing() as stand:
             hotel = Hotel(stand)
             stand.transport.add_range(RANGE, hotel.make, limit=9, ended=hotel.ended, linger_s=120.0)
-            async with await ScriptedPeer.dial(*stand.address, source=OTHER) as unopened:
-                await unopened.expect("OPEN")
-            await stand.until(lambda: hotel.left == [OTHER])
+            for _ in range(3):
+                async with await ScriptedPeer.dial(*stand.address, source=OTHER) as unopened:
+                    await unopened.expect("OPEN")
+                    await unopened.say("NOTIFICATION 6/5")
+                    await unopened.expect_end()
+            assert hotel.made == [OTHER]
+            assert len([record for record in caplog.records if OTHER in record.getMessage()]) <= 2
+            await advance(9.9)
+            assert hotel.left == []
+            await advance(0.2)
+            assert hotel.left == [OTHER]
             async with stand.dialled(THEIRS):
                 pass
             await stand.until(lambda: stand.routes[THEIRS].lines[-1] == "down")
