@@ -57,6 +57,7 @@ BOUNDARIES = (
 WIDE = (0, 1, 4, 23, 255, 256, 4077, 4096, 32767, 32768, 65535)
 CODES = (*range(1, 12), *range(14, 19), 22, 23, 25, 26, 29, 32, 33, 35, 40, 128, 254, 255, 0, 12, 13, 19)
 CAPABILITIES = (1, 2, 5, 6, 9, 64, 65, 69, 70, 71, 73, 0, 3, 131, 255)
+IPV4 = (1, 1)
 MOST = 65516
 """Octets of a body that a message of 65,535 has room for."""
 
@@ -81,8 +82,13 @@ class Mutator:
         self.others = list(seeds.others())
         self.more = [each for each in more if len(each) > 19]
         self._attributes = [each for update in all_of_them for each in update.attributes]
-        self._runs = [each.routes for each in self._attributes if each.routes]
-        self._runs += [run for update in all_of_them for run in (update.withdrawn, update.announced) if run]
+        self._runs: dict[tuple[bool, tuple[int, int]], list[list[bytes]]] = {}
+        for update in all_of_them:
+            told = [(each.family, each.routes) for each in update.attributes if each.routes]
+            for family, run in (*told, (IPV4, update.withdrawn), (IPV4, update.announced)):
+                if run:
+                    self._runs.setdefault((update.paths, family), []).append(run)
+        self._all_runs = [run for runs in self._runs.values() for run in runs]
 
     def update(self, chance: random.Random, form: Form) -> bytes:
         """The body of an UPDATE; one in eight is made for sessions of another form."""
@@ -147,9 +153,10 @@ class Mutator:
         found = chance.choice(self._attributes)
         return Attribute(found.flags, found.code, found.value, list(found.routes))
 
-    def run(self, chance: random.Random) -> list[bytes]:
-        """The NLRI of some message."""
-        return chance.choice(self._runs)
+    def run(self, chance: random.Random, paths: bool, family: tuple[int, int]) -> list[bytes]:
+        """The NLRI of some message, in seven of eight of this family."""
+        runs = self._runs.get((paths, family))
+        return chance.choice(runs if runs and chance.randrange(8) else self._all_runs)
 
     def _damaged(self, chance: random.Random, body: bytes, times: int) -> bytes:
         """Octets with some changed, without regard to what they are."""
@@ -180,10 +187,12 @@ class Mutator:
 # Of the NLRI in one place
 
 
-def _some_routes(mutator: Mutator, chance: random.Random, routes: list[bytes]) -> None:
+def _some_routes(
+    mutator: Mutator, chance: random.Random, routes: list[bytes], paths: bool, family: tuple[int, int] = IPV4
+) -> None:
     """Change a run of NLRI."""
     if not routes:
-        routes.append(chance.choice(mutator.run(chance)))
+        routes.append(chance.choice(mutator.run(chance, paths, family)))
         return
     at = chance.randrange(len(routes))
     match chance.randrange(9):
@@ -192,7 +201,7 @@ def _some_routes(mutator: Mutator, chance: random.Random, routes: list[bytes]) -
         case 1:
             routes.insert(at, routes[chance.randrange(len(routes))])
         case 2:
-            routes[at:at] = mutator.run(chance)[:8]
+            routes[at:at] = mutator.run(chance, paths, family)[:8]
         case 3:
             one = bytearray(routes[at] or b"\0")
             one[0] = chance.choice(BOUNDARIES)
@@ -221,11 +230,11 @@ def _some_routes(mutator: Mutator, chance: random.Random, routes: list[bytes]) -
 
 
 def _withdrawn(mutator: Mutator, chance: random.Random, tree: Routes) -> None:
-    _some_routes(mutator, chance, tree.withdrawn)
+    _some_routes(mutator, chance, tree.withdrawn, tree.paths)
 
 
 def _announced(mutator: Mutator, chance: random.Random, tree: Routes) -> None:
-    _some_routes(mutator, chance, tree.announced)
+    _some_routes(mutator, chance, tree.announced, tree.paths)
 
 
 def _one(chance: random.Random, tree: Routes) -> Attribute | None:
@@ -249,7 +258,7 @@ def _multiprotocol(mutator: Mutator, chance: random.Random, tree: Routes) -> Non
         case 2:
             one.value = one.value[: chance.randrange(len(one.value) + 1)]
         case _:
-            _some_routes(mutator, chance, one.routes)
+            _some_routes(mutator, chance, one.routes, tree.paths, one.family)
 
 
 def _insert(mutator: Mutator, chance: random.Random, tree: Routes) -> None:

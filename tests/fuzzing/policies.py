@@ -24,6 +24,8 @@ from speaker.wire.attribute import Interner
 
 FACTS = Facts(address="192.0.2.2", remote_as=64512, local_as=64513)
 TARGET = bytes.fromhex("0002fc0000000064")
+NO_EXPORT = b"\xff\xff\xff\x01"
+ZERO = Edit(add=(bytes(12),))
 SOME = frozenset({1, 3, 64512, 23456, 4200000000})
 INTERNER = Interner()
 
@@ -44,9 +46,7 @@ POLICY = Policy(
         _statement("lengths", Match(prefixes=(_range("0.0.0.0/0", 0, 8), _range("::/0", 0, 64)))),
         _statement("neighbour", Match(neighbours=(ipaddress.ip_network("192.0.2.0/24"),))),
         _statement("types", Match(route_types=frozenset({2, 5}))),
-        _statement(
-            "well known", Match(communities=Among(exact=frozenset({b"\xff\xff\xff\x01"}), leading=(b"\xfc\0",)))
-        ),
+        _statement("well known", Match(communities=Among(exact=frozenset({NO_EXPORT}), leading=(b"\xfc\0",)))),
         _statement("extended", Match(ext_communities=Among(leading=(b"\x80",)))),
         _statement("large", Match(large_communities=Among(leading=(b"\0\0\0\0",)))),
         _statement(
@@ -61,7 +61,7 @@ POLICY = Policy(
         _statement(
             "hop",
             Match(next_hops=(ipaddress.ip_network("192.0.2.0/24"),)),
-            Changes(large_communities=Edit(add=(bytes(12),))),
+            Changes(large_communities=ZERO),
         ),
         Statement(name="no", match=Match(as_path=AsPathMatch(contains=frozenset({65536}))), then="reject"),
     ),
@@ -73,4 +73,4 @@ def decided(family: Family, key: bytes, path: Path) -> tuple[Attributes | None, 
     """What a route becomes, by the compiled policy and by the one that explains itself; None: rejected."""
     fast = _DECIDE(family, key, path)
     slow = explain(POLICY, FACTS, family, key, path, INTERNER).path
-    return fast and fast.attributes, slow and slow.attributes
+    return None if fast is None else fast.attributes, None if slow is None else slow.attributes

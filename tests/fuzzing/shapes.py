@@ -27,6 +27,11 @@ class Attribute:
     value: bytes  # MP_REACH_NLRI, MP_UNREACH_NLRI: what is in front of the NLRI
     routes: list[bytes] = attrs.field(factory=list)  # NLRI, each with its length
 
+    @property
+    def family(self) -> tuple[int, int]:
+        """AFI and SAFI of an MP attribute."""
+        return int.from_bytes(self.value[:2], "big"), int.from_bytes(self.value[2:3], "big")
+
     def octets(self) -> bytes:
         """As on the wire."""
         value = self.value + b"".join(self.routes)
@@ -42,6 +47,7 @@ class Routes:
     withdrawn: list[bytes]
     attributes: list[Attribute]
     announced: list[bytes]
+    paths: bool = False  # the NLRI have path identifiers
 
     def octets(self) -> bytes:
         """The body."""
@@ -53,7 +59,7 @@ class Routes:
     def copy(self) -> Routes:
         """One that can be changed."""
         attributes = [Attribute(each.flags, each.code, each.value, list(each.routes)) for each in self.attributes]
-        return Routes(list(self.withdrawn), attributes, list(self.announced))
+        return Routes(list(self.withdrawn), attributes, list(self.announced), self.paths)
 
 
 @attrs.define
@@ -122,6 +128,7 @@ def _routes(body: bytes, paths: bool) -> Routes:
         nlri(body[2:at], (1, 1), paths=paths),
         _attributes(body[at + 2 : end], paths),
         nlri(body[end:], (1, 1), paths=paths),
+        paths,
     )
 
 
