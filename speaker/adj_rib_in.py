@@ -275,7 +275,7 @@ class AdjRibIn:
         return path
 
     def _keys(self, family: Family) -> list[bytes]:
-        return [*self._at(family).told(), *self.rejected.get(family, ())]
+        return [*self._at(family).told(), *sorted(self.rejected.get(family, ()))]
 
     def _discard(self, family: Family, keys: Iterable[bytes]) -> None:
         slots = self._slots.get(family)
@@ -388,7 +388,7 @@ class AdjRibIn:
             self._report(f"family={family.text} routes={self.count(family)} unblocked: asked for again")
 
     def _ask(self, family: Family) -> bool:
-        if self.negotiated is None or not self.negotiated.route_refresh:
+        if self.negotiated is None or not self.negotiated.route_refresh or family in self.disabled:
             return False
         self.wanted_again.add(family)
         return True
@@ -506,12 +506,12 @@ class AdjRibIn:
         A stale time that runs already runs on, whatever became stale later.
         """
         if family not in self.long_lived_until:
-            if not self._stale_times.get(family):
+            if not self._stale_times.get(family) or not self.stale.get(family):
                 self._sweep(family)
                 return
             self.long_lived_until[family] = now + self._stale_times[family]
         gone = []
-        for key in self.stale.get(family, ()):
+        for key in sorted(self.stale.get(family, ())):
             path = long_lived(self._as_it_came(family, key))
             result = self._result(family, key, path)
             wanted = self._wanted(family, (result or path).attributes)
@@ -558,6 +558,8 @@ class AdjRibIn:
         for each in [each for each in self.refused if each[0] is family]:
             del self.refused[each]
         self.refreshes.pop(family, None)
+        self.blocked.pop(family, None)
+        self._near.pop(family, None)
         self._sweep(family)
 
     def forget(self) -> None:

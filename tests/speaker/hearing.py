@@ -75,7 +75,7 @@ def agreed(*families: Family, ibgp: bool = True, **fields: Any) -> Negotiated:
 
 def saying(attributes: Attributes, **fields: Any) -> Attributes:
     """Attributes that say something else in these fields."""
-    return attrs.evolve(attributes, **fields, paths={})
+    return attrs.evolve(attributes, **fields, paths={}, importers=(), imports_version=-1)
 
 
 def graceful(

@@ -294,6 +294,18 @@ def test_at_its_limit_a_peer_tells_no_new_routes_and_what_is_there_may_change() 
     assert (VPNV4, KEYS[21]) not in peer.adj_rib_in.refused, "nobody wants it anyway"
 
 
+def test_a_route_that_an_update_makes_unwanted_leaves_room_for_the_next_one_of_it() -> None:
+    peer = Peer()
+    swapped = changing(lambda key, each: saying(each, route_targets=block(2 if key == A else 1).route_targets))
+    peer.up(VPNV4)
+    peer.hear(VPNV4, block(1), A)
+    peer.adj_rib_in.reflecting = True  # so that the policy finds it unwanted only when it comes again
+    peer.adj_rib_in.change(Terms(importing=swapped, limits={VPNV4: PrefixLimit(most=1)}), 0.0)
+    peer.adj_rib_in.reflecting = False
+    peer.hear(VPNV4, block(1), A, B)
+    assert (peer.held(), peer.adj_rib_in.blocked) == ({B}, {})
+
+
 def test_a_peer_is_asked_again_when_a_tenth_of_its_limit_is_free() -> None:
     peer = limited(20)
     peer.up(VPNV4)
