@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 
+import attrs
+
 from speaker.adj_rib_in import Own
 from speaker.adj_rib_out import MEMBERSHIP_WAIT_S
 from speaker.decision import LOCAL
@@ -11,6 +13,7 @@ from speaker.engine import Engine, Neighbour
 from speaker.peer import Close, Peer, Routes, Send
 from speaker.rib import Interest, Rib
 from speaker.session import Settings
+from speaker.terms import PrefixLimit, Terms
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from speaker.wire.capability import GracefulRestart
@@ -196,6 +199,60 @@ def test_a_change_of_what_is_imported_asks_for_the_new_and_drops_the_old() -> No
     assert far.requested == [VPNV4, EVPN]
     neighbour.update(announced(VPNV4, block(2), B), 0.0)
     assert speaker.held("p") == {B}
+
+
+def test_what_the_receiving_half_wants_again_is_asked_for() -> None:
+    speaker = Speaker()
+    engine, agreed = speaker.engine, session(VPNV4)
+    neighbour, far = engine.add("p"), Listener(agreed)
+    neighbour.up(agreed, 0.0)
+    one = {VPNV4: PrefixLimit(most=1, action="block")}
+    engine.change("p", Terms(limits=one), 0.0)
+    neighbour.update(announced(VPNV4, block(1), A, B), 0.0)
+    assert len(speaker.held("p")) == 1
+    assert any(report.startswith("peer=p family=vpnv4 ") for report in engine.take_reports())
+    assert engine.take_reports() == [], "each is told once"
+    engine.change("p", Terms(), 1.0)
+    for _ in range(2):
+        far.hear(neighbour.output(1 << 16))
+    assert far.requested == [VPNV4]
+
+
+def test_a_reflector_keeps_what_it_does_not_import_and_asks_for_what_it_let_go() -> None:
+    speaker = Speaker()
+    engine, agreed = speaker.engine, session(VPNV4)
+    client, far = engine.add("client"), Listener(agreed)
+    client.up(agreed, 0.0)
+    client.update(announced(VPNV4, block(2), B), 0.0)
+    assert speaker.held("client") == set()
+    engine.change("client", Terms(client=True), 1.0)
+    far.hear(client.output(1 << 16))
+    assert far.requested == [VPNV4]
+    client.update(announced(VPNV4, block(2), B), 1.0)
+    assert speaker.held("client") == {B}
+    engine.targets_changed(grown=False, shrunk=True)
+    assert speaker.held("client") == {B}
+    engine.change("client", Terms(), 2.0)
+    assert speaker.held("client") == set()
+
+
+def test_routes_that_a_client_left_behind_are_told_with_its_new_router_id_when_it_is_back() -> None:
+    speaker = Speaker()
+    engine, agreed = speaker.engine, session(VPNV4, graceful=GRACEFUL)
+    client, other = engine.add("client"), engine.add("other")
+    for neighbour in (client, other):
+        engine.change(neighbour.name, Terms(client=True), 0.0)
+        neighbour.up(agreed, 0.0)
+    far = Listener(agreed)
+    client.update(announced(VPNV4, block(1), A), 0.0)
+    far.hear(other.output(1 << 16))
+    client.down(agreed, True, 1.0)
+    far.hear(other.output(1 << 16))
+    assert far.held[(VPNV4, A)].attributes.originator_id == agreed.remote_router_id
+    back = GracefulRestart(True, 90, {VPNV4: True})
+    client.up(attrs.evolve(agreed, remote_router_id=b"\x0a\0\0\x07", graceful=back), 2.0)
+    far.hear(other.output(1 << 16))
+    assert far.held[(VPNV4, A)].attributes.originator_id == b"\x0a\0\0\x07"
 
 
 def test_a_peer_that_is_removed_leaves_nothing() -> None:
