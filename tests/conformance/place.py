@@ -62,6 +62,7 @@ class Subject(Protocol):
     address: str
     port: int
     own: str
+    options: frozenset[str]
 
     def lives(self) -> bool:
         """Tell whether its process is there."""
@@ -82,6 +83,7 @@ class Place:
     without: frozenset[int] = frozenset()  # and that it must not tell
     sessions: list[Session] = attrs.field(factory=list)
     as_octets: int = 4  # of an AS number in AS_PATH (RFC 6793)
+    observer: Session | None = None  # another session, of a client of the route reflector, that is told all routes
     accepted: asyncio.Queue[socket.socket] = attrs.field(factory=asyncio.Queue)
     _listener: socket.socket | None = None
     _accepting: asyncio.Task[None] | None = None
@@ -321,6 +323,20 @@ class Place:
         seen = await self.subject.seen(lambda seen: seen[key] == count, frozenset({family}), within_s)
         if seen[key] != count:
             raise Failed(f"{family} {key[1]} has {seen[key]} paths, not {count}")
+
+    async def passed_on(self, family: str, route: int) -> dict[int, bytes]:
+        """Return the attributes with which the observer was last told a route, by their code, flags in front."""
+        assert self.observer is not None
+        heard, nlri = self.observer, self.nlri(family, route)
+
+        def told() -> list[bytes]:
+            return [each.body for each in heard.heard(wire.UPDATE) if nlri in each.body]
+
+        await heard.until(lambda: bool(told()), f"{family} {self.token(family, route)} passed on")
+        body = told()[-1]
+        withdrawn = int.from_bytes(body[:2], "big")
+        size = int.from_bytes(body[2 + withdrawn : 4 + withdrawn], "big")
+        return wire.attributes_of(body[4 + withdrawn :][:size])
 
     async def stays(self, family: str, *routes: int, for_s: float) -> None:
         """See that routes are there all that time."""

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -63,12 +63,10 @@ class Run:
         for case in self.cases:
             if reason := self._inapplicable(case):
                 self.results[case.name] = Result(case, "not applicable", reason)
-        asked = self.asked = [case for case in self.cases if case.name not in self.results]
-        asked.sort(key=lambda case: not case.slow)
+        self.asked = [case for case in self.cases if case.name not in self.results]
         try:
             await self._start()
-            for at in range(0, len(asked), self.batch):
-                batch = asked[at : at + self.batch]
+            for batch in self._batches():
                 limit = asyncio.Semaphore(self.at_once)
                 results = await asyncio.gather(*(self._limited(case, limit) for case in batch))
                 lost = await self._lost()
@@ -84,6 +82,13 @@ class Run:
             await self._end()
         return [self.results[case.name] for case in self.cases]
 
+    def _batches(self) -> Iterator[list[Case]]:
+        """Return what runs side by side; first what waits for timers, undisturbed by the others."""
+        for slow in (True, False):
+            cases = [case for case in self.asked if case.slow is slow]
+            for at in range(0, len(cases), self.batch):
+                yield cases[at : at + self.batch]
+
     def _inapplicable(self, case: Case) -> str:
         if not case.families <= self.subject.families:
             return f"it has no {', '.join(sorted(case.families - self.subject.families))}"
@@ -96,7 +101,7 @@ class Run:
     async def _start(self) -> None:
         await self._end()
         families = self._witnessed()
-        witness = Peering(ibgp=True, families=families)
+        witness = Peering(ibgp=True, families=families, client="client" in self.subject.options)
         peers: Peers = {self.witness_address: witness}
         peers |= {self.addresses[case.name]: case.peering for case in self.asked if case.peering.configured}
         await asyncio.to_thread(self.subject.start, peers)
@@ -154,6 +159,7 @@ class Run:
             self.addresses[case.name],
             case.needs,
             case.without,
+            observer=self._witness[1] if self._witness else None,
         )
         began = time.monotonic()
         outcome: Outcome = "passed"

@@ -41,12 +41,14 @@ class Session:
     messages: list[Message] = attrs.field(factory=list)
     ending: str = ""
     ended_at: float = 0.0
+    spoke_at: float = 0.0  # when something was last sent, or about to be
     junk: bytes = b""  # what came and was no message
     _socket: socket.socket | None = None
     _happened: asyncio.Event = attrs.field(factory=asyncio.Event)
     _reading: asyncio.Task[None] | None = None
     _beating: asyncio.Task[None] | None = None
     _received: bytes = b""
+    _sending: asyncio.Lock = attrs.field(factory=asyncio.Lock)
     _may_read: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     # Connecting and closing
@@ -142,9 +144,15 @@ class Session:
     async def send(self, *octets: bytes) -> None:
         """Send octets; that the other end has closed is seen by reading."""
         assert self._socket is not None
-        with contextlib.suppress(OSError):
-            async with asyncio.timeout(LIMIT_S):
-                await asyncio.get_running_loop().sock_sendall(self._socket, b"".join(octets))
+        self.spoke_at = asyncio.get_running_loop().time()
+        async with self._sending:  # a KEEPALIVE in between would tear a message in two
+            try:
+                async with asyncio.timeout(2 * LIMIT_S):
+                    await asyncio.get_running_loop().sock_sendall(self._socket, b"".join(octets))
+            except TimeoutError:
+                raise Failed(f"it does not read: nothing could be sent for {2 * LIMIT_S:g} s") from None
+            except OSError:
+                pass
 
     async def trickle(self, octets: bytes, every_s: float = 0.002) -> None:
         """Send octets one by one."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import ipaddress
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -138,25 +140,6 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout
 
 
-def several_json(text: str) -> list[Any]:
-    """Return JSON values that stand one after the other."""
-    decoder, at, found = json.JSONDecoder(), 0, []
-    while match := re.compile(r"[\[{]").search(text, at):
-        value, at = decoder.raw_decode(text, match.start())
-        found.append(value)
-    return found
-
-
-def flow_token(octets: bytes) -> str:
-    """Return the destination prefix with which a flow specification begins."""
-    if len(octets) < 2 or octets[0] != 1:
-        return octets.hex()
-    version, rest = (6, octets[3:]) if octets[2:3] == b"\0" and octets[1] > 32 else (4, octets[2:])
-    size = 16 if version == 6 else 4
-    address = ipaddress.ip_address(rest[: (octets[1] + 7) // 8][:size].ljust(size, b"\0"))
-    return f"{address}/{octets[1]}"
-
-
 class Ours(Subject):
     """The daemon of this tree, with the dataplane that only prints."""
 
@@ -203,6 +186,8 @@ class Ours(Subject):
             "[log]",
             'level = "warning"',
         ]
+        policies = ("import_policy", "export_policy")
+        accepting = [f'{name} = "accept"' for name in policies if name in self.peer_options]  # RFC 8212
         for address, peering in peers.items():
             lines += [
                 "[[peer]]",
@@ -218,21 +203,26 @@ class Ours(Subject):
                 *(["strict_role = true"] if peering.strict_role else []),
                 *([f"add_path_receive = {json.dumps(sorted(peering.families))}"] if peering.add_path else []),
                 *(["route_reflector_client = true"] if peering.client else []),
+                *(accepting if not peering.ibgp else []),
             ]
         (self.folder / "bgpvpn.toml").write_text("\n".join(lines) + "\n")
         return [sys.executable, "-m", "bgpvpn.daemon", "--config", f"{self.folder}/bgpvpn.toml"]
 
     def ask(self, path: str, body: object = None) -> Any:
         """Return an answer of the API."""
-        import httpx
-
-        transport = httpx.HTTPTransport(uds=str(self.folder / "run" / "api.sock"))
-        with httpx.Client(transport=transport, base_url="http://node/v1", timeout=LIMIT_S) as client:
-            try:
-                answer = client.get(path) if body is None else client.post(path, json=body)
-                return answer.raise_for_status().json()
-            except httpx.HTTPError as error:
-                raise OSError(f"{path}: {error}") from error
+        connection = http.client.HTTPConnection("node", timeout=LIMIT_S)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        with contextlib.closing(connection):
+            connection.sock.connect(f"{self.folder}/run/api.sock")
+            if body is None:
+                connection.request("GET", f"/v1{path}")
+            else:
+                connection.request("POST", f"/v1{path}", json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read()
+        if answer.status >= 400:
+            raise OSError(f"{path}: {answer.status} {text.decode()}")
+        return json.loads(text)
 
     def after_start(self) -> None:
         for path, body in (
@@ -259,7 +249,7 @@ class Ours(Subject):
             for route in self.ask(f"/routes?family={family}&limit=10000"):
                 nlri = route["nlri"]
                 if family.endswith("flowspec"):
-                    token = flow_token(bytes.fromhex(nlri[2:])) if nlri.startswith("0x") else nlri
+                    token = re.sub(r".*?([0-9a-f.:]+/[0-9]+).*", r"\1", nlri)
                 elif family in ("ipv4", "ipv6"):
                     token = nlri
                 else:
@@ -302,11 +292,14 @@ class Frr(Subject):
             " no bgp ebgp-requires-policy",
             " no bgp network import-check",
             " bgp graceful-restart",
+            " bgp graceful-restart restart-time 20",
+            " bgp graceful-restart select-defer-time 1",
             " bgp graceful-restart notification",
             " bgp graceful-restart preserve-fw-state",
         ]
         activated: dict[str, list[str]] = {family: [] for family in self.families}
         for address, peering in peers.items():
+            role = self.roles.get(peering.role, "") + (" strict-mode" if peering.strict_role else "")
             lines += [
                 f" neighbor {address} remote-as {PEER_AS if peering.ibgp else EBGP_AS}",
                 f" neighbor {address} timers {max(1, peering.hold_s // 3)} {peering.hold_s}",
@@ -315,13 +308,7 @@ class Frr(Subject):
                 *([] if peering.ibgp else [f" neighbor {address} ebgp-multihop 255"]),
                 *([] if peering.connects else [f" neighbor {address} passive"]),
                 *([] if peering.restart_s else [f" neighbor {address} graceful-restart-disable"]),
-                *(
-                    [
-                        f" neighbor {address} local-role {self.roles[peering.role]}{' strict-mode' if peering.strict_role else ''}"
-                    ]
-                    if peering.role
-                    else []
-                ),
+                *([f" neighbor {address} local-role {role}"] if role else []),
             ]
             for family in peering.families:
                 if family in self.families:
@@ -346,16 +333,11 @@ class Frr(Subject):
         ]
 
     def show(self, families: frozenset[str]) -> Routes:
-        commands = [word for family in sorted(families) for word in ("-c", f"show bgp {self.words[family]} json")]
-        if not commands:
-            return Counter()
-        text = run("vtysh", "--vty_socket", str(self.folder), "-d", "bgpd", *commands)
         found: Routes = Counter()
-        answers = several_json(text)
-        if len(answers) < len(families):
-            raise ValueError(text[-200:])
-        for family, answer in zip(sorted(families), answers, strict=False):
-            for token, count in self._tokens(family, answer):
+        for family in families:
+            asked = f"show bgp {self.words[family]} json"
+            text = run("vtysh", "--vty_socket", str(self.folder), "-d", "bgpd", "-c", asked)
+            for token, count in self._tokens(family, json.loads(text or "{}")):
                 found[(family, token)] += count
         return found
 
@@ -518,7 +500,7 @@ class Bird(Subject):
                 own = "where source = RTS_STATIC" if family == "ipv4" else "none"
                 export = "all" if peering.client else own
                 extra = " add paths rx;" if peering.add_path else ""
-                extra += "" if "flow" in family else " next hop self;" if family == "ipv4" else ""
+                extra += "" if "flow" in family or family == "ipv6" else " extended next hop on;"
                 lines.append(
                     f"  {self.words[family]} {{ table {self.tables[family]}; import all; export {export};{extra} }};"
                 )
@@ -549,7 +531,9 @@ SUBJECTS: dict[str, type[Subject]] = {each.name: each for each in (Ours, Frr, Go
 
 def addresses(subject: Subject) -> Iterable[str]:
     """Return addresses for cases, each once: of the loopback, or of the namespace's own network."""
-    first = ipaddress.IPv4Address("127.77.0.10" if subject.address.startswith("127.") else "198.18.1.10")
+    # Beside another run on this machine: each has a second octet of its own, as far as can be.
+    loopback = f"127.{64 + os.getpid() % 128}.0.10"
+    first = ipaddress.IPv4Address(loopback if subject.address.startswith("127.") else "198.18.1.10")
     return (str(first + number) for number in range(6000))
 
 

@@ -204,11 +204,11 @@ def end_of_rib(family: str) -> bytes:
 
 
 def attributes_of(octets: bytes) -> dict[int, bytes]:
-    """Return the values of path attributes that are right, by their code."""
+    """Return path attributes that are right, by their code: the octet of their flags, and the value."""
     found = {}
     while octets:
         size = 2 if octets[0] & EXTENDED else 1
         end = 2 + size + int.from_bytes(octets[2 : 2 + size], "big")
-        found[octets[1]] = octets[2 + size : end]
+        found[octets[1]] = octets[:1] + octets[2 + size : end]
         octets = octets[end:]
     return found

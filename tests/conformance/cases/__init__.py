@@ -10,6 +10,7 @@ from tests.conformance.cases import (  # noqa: F401
     framing,
     header,
     opens,
+    propagation,
     refresh,
     restart,
     states,

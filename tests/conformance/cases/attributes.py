@@ -223,6 +223,7 @@ for text in ("0.0.0.0", "224.0.0.1", "255.255.255.255"):
         {"next_hop": attribute(WELL_KNOWN, 3, wire.ip(text))},
         WITHDRAWN,
         IGNORED,
+        "3/8",
         sides=EXTERNAL,
     )
 row(
@@ -388,7 +389,15 @@ OLD = segment(2, [EBGP_AS], size=2)
 AS4: list[tuple[str, str, Change, tuple[str, ...]]] = [
     ("right", "RFC 6793 4.2.2", {}, (ACCEPTED,)),
     ("as-path-of-4-octet-numbers", "RFC 7606 7.2", as_path(segment(2, [EBGP_AS])), (WITHDRAWN,)),
-    ("as4-path", "RFC 6793 4.2.3", {"a": attribute(0xC0, 17, segment(2, [4200000000]))}, (ACCEPTED,)),
+    (
+        "as4-path",
+        "RFC 6793 4.2.3",
+        {
+            "as_path": attribute(WELL_KNOWN, 2, segment(2, [EBGP_AS, 23456], size=2)),
+            "a": attribute(0xC0, 17, segment(2, [4200000000])),
+        },
+        (ACCEPTED,),
+    ),
     ("as4-path-longer", "RFC 6793 4.2.3", {"a": attribute(0xC0, 17, segment(2, [4200000000] * 9))}, (ACCEPTED,)),
     ("as4-path-odd", "RFC 6793 6", {"a": attribute(0xC0, 17, b"\2\1\0")}, (ACCEPTED,)),
     ("as4-path-overrun", "RFC 6793 6", {"a": attribute(0xC0, 17, segment(2, [1], count=9))}, (ACCEPTED,)),

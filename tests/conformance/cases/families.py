@@ -15,7 +15,7 @@ from tests.conformance.place import BAD, GOOD, NEW, Place
 from tests.conformance.wire import NON_TRANSITIVE, OPTIONAL_TRANSITIVE, WELL_KNOWN, attribute, mp_reach, mp_unreach
 
 AREA = "MP_REACH and MP_UNREACH"
-UNREADABLE = ("3/9", "3/10", "disabled")
+UNREADABLE = ("3/9", "3/10", "3/1", "disabled")
 CUT_OFF = ("3/9", "3/1", "3/5", "disabled")
 EXTENDED_NEXT_HOP = 5
 FAMILIES = ("ipv4", "ipv6", "vpnv4", "vpnv6", "evpn", "rtc")
@@ -95,7 +95,7 @@ for family in FAMILIES:
         ),
         "accepted",
     )
-    one("mp-without-nlri", "RFC 4760 3", family, lambda p, f=family: reach(p, f, nlri=b""), "ignored")
+    one("mp-without-nlri", "RFC 4760 3", family, lambda p, f=family: reach(p, f, nlri=b""), "ignored", *UNREADABLE)
     one(
         "mp-unreach-flags-transitive",
         "RFC 7606 3 c",
@@ -177,8 +177,8 @@ for family, (right, wrong) in NEXT_HOPS.items():
             "RFC 7606 7.11",
             family,
             lambda p, f=family, n=size: reach(p, f, (NO_RD + V6 * 2)[:n]),
-            "3/9",
-            "disabled",
+            *UNREADABLE,
+            *CUT_OFF,
         )
 # IPv6 next hops of IPv4 routes (RFC 8950), where both told so and where not
 for family, hops in {"ipv4": (V6, V6 + LINK_LOCAL), "vpnv4": (NO_RD + V6, NO_RD + V6 + NO_RD + LINK_LOCAL)}.items():
@@ -191,7 +191,7 @@ for family, hops in {"ipv4": (V6, V6 + LINK_LOCAL), "vpnv4": (NO_RD + V6, NO_RD 
                 "RFC 8950 3, 4",
                 family,
                 lambda p, f=family, h=hop: reach(p, f, h),
-                *(("accepted",) if capable else ("3/9", "disabled")),
+                *(("accepted",) if capable else UNREADABLE + CUT_OFF),
                 capabilities=(told,) if capable else (),
                 needs=(EXTENDED_NEXT_HOP,),
             )
@@ -304,7 +304,7 @@ for family in ("vpnv4", "vpnv6"):
 
 # EVPN (RFC 7432 section 7, RFC 9136); what a route says of its length is known, so that it alone may be left out (5.4)
 AREA = "EVPN"
-LEFT_OUT = ("accepted", "withdrawn", "3/9", "3/10", "disabled")
+LEFT_OUT = ("accepted", "withdrawn", *UNREADABLE)
 ESI, TAG = bytes(10), bytes(4)
 
 
@@ -498,9 +498,7 @@ for family in ("ipv4-flowspec", "ipv6-flowspec"):
             lambda p, f=family, o=octets: reach(p, f, nlri=p.nlri(f, GOOD) + wire.u8(len(o)) + o + p.nlri(f, NEW)),
             "withdrawn",
             "accepted",
-            "3/9",
-            "3/10",
-            "disabled",
+            *UNREADABLE,
             area=AREA,
         )
 

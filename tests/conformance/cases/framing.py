@@ -36,8 +36,7 @@ add(
         "established",
         lambda p: whole(p, attributes_length=9),
         "stays",
-        "3/1",
-        "3/10",
+        "3/*",
     )
 )
 NLRI = {

@@ -79,7 +79,7 @@ PARAMETERS = {
 }
 for name, octets in PARAMETERS.items():
     add_open(f"parameter-{name}", "RFC 4271 6.2", {"parameters": octets}, "2/0")
-for name, difference in {"above": 1, "far-above": 200, "below": -1, "zero": -8}.items():
+for name, difference in {"above": 1, "far-above": 200}.items():
     octets = parameter(2, multiprotocol("ipv4"))
     add_open(
         f"parameters-length-{name}",
@@ -155,7 +155,7 @@ def add_capability(
     add(open_case(f"capability-{name}", rfc, said, *reactions, peering=peering, area=CAPABILITIES))
 
 
-for code in (0, 3, 66, 128, 200, 255):
+for code in (0, 30, 66, 128, 200, 255):
     add_capability(f"unknown-{code}", "RFC 5492 3", capability(code, b"\1\2\3"), "established")
 add_capability("unknown-empty", "RFC 5492 3", capability(201), "established")
 add_capability("unknown-200-octets", "RFC 5492 3", capability(201, bytes(200)), "established")
