@@ -407,7 +407,10 @@ class Transport:
                 neighbour.forgetting.cancel()
                 neighbour.forgetting = None
         elif neighbour.forgetting is None and self._started:
-            delay_s = origin.linger_s if neighbour.peer.counters.established else UNOPENED_LINGER_S
+            peer = neighbour.peer
+            delay_s = origin.linger_s if peer.counters.established else UNOPENED_LINGER_S
+            if peer.held is not None:  # forgotten sooner, it would not be held off
+                delay_s = max(delay_s, peer.held.until - self._loop.time())
             neighbour.forgetting = self._loop.call_later(delay_s, self._forget, neighbour)
 
     def _tick(self, neighbour: _Neighbour) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 
+from speaker.errors import PrefixLimitReached
 from speaker.peer import Peer
 from speaker.session import Negotiated, Settings
 from speaker.sockets import Endpoint
@@ -44,6 +45,7 @@ class Ledger:
         self.say: Callable[[], bytes] = bytes
         self.said = 0
         self.fail_at = ""
+        self.limit: PrefixLimitReached | None = None
 
     def _note(self, line: str) -> None:
         self.lines.append(line)
@@ -56,6 +58,8 @@ class Ledger:
 
     def update(self, update: Update, now: float) -> None:
         self._note("update")
+        if self.limit is not None:
+            raise self.limit
 
     def refresh(self, family: Family, now: float) -> None:
         self._note("refresh")

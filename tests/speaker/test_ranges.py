@@ -5,9 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from speaker.errors import PrefixLimitReached
 from speaker.peer import Peer
 from speaker.signatures import EndpointError
 from speaker.sockets import Endpoint
+from speaker.values import Family
 from speaker.wire.attribute import Interner
 from tests.fakes.loop import advance, run
 from tests.fakes.scripted_peer import ScriptedPeer
@@ -101,6 +103,27 @@ def test_a_neighbour_of_a_range_is_kept_for_its_time_after_a_session_and_for_ten
             await advance(1.1)
             assert hotel.left == [OTHER, THEIRS]
             assert stand.transport.peers == {}
+
+    run(story)
+
+
+def test_a_neighbour_of_a_range_that_told_too_many_routes_is_remembered_as_long_as_it_is_held_off() -> None:
+    async def story() -> None:
+        async with standing() as stand:
+            hotel = Hotel(stand)
+            stand.transport.add_range(RANGE, hotel.make, limit=9, ended=hotel.ended)
+            async with stand.dialled(THEIRS) as remote:
+                stand.routes[THEIRS].limit = PrefixLimitReached(Family.VPNV4, 7, 300.0)
+                await remote.say("END-OF-RIB vpnv4")
+                assert await remote.expect_end() == ["NOTIFICATION 6/1 00018000000007"]
+            await advance(299.0)
+            async with await ScriptedPeer.dial(*stand.address, source=THEIRS) as remote:
+                assert await remote.expect_end() == ["NOTIFICATION 6/5"]
+            assert hotel.left == []
+            await advance(1.1)
+            assert hotel.left == [THEIRS]
+            async with stand.dialled(THEIRS):
+                pass
 
     run(story)
 
