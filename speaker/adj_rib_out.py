@@ -24,15 +24,27 @@ back; `reason_untold` says so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from itertools import islice
 
 from speaker.adj_rib_in import WITH_TARGETS
 from speaker.membership import Membership
 from speaker.outward import Towards
-from speaker.path import Path
+from speaker.path import Attributes, Path
 from speaker.session import Negotiated
 from speaker.table import Reader
 from speaker.terms import ACCEPT_ALL, Terms
-from speaker.update_group import NOTHING, OCTETS_A_KEY, Held, Member, Told, UpdateGroup, UpdateGroups, anew, audience
+from speaker.update_group import (
+    NOTHING,
+    OCTETS_A_KEY,
+    Held,
+    Member,
+    Told,
+    UpdateGroup,
+    UpdateGroups,
+    about,
+    anew,
+    audience,
+)
 from speaker.values import Family
 from speaker.wire.capability import LongLivedGracefulRestart
 from speaker.wire.message import KEEPALIVE, RouteRefresh
@@ -40,7 +52,10 @@ from speaker.wire.update import end_of_rib
 
 MEMBERSHIP_WAIT_S = 60.0
 KEYS_A_TURN = 4096
-"""How many routes are looked at in a turn, at most; less where there is little room."""
+"""How many routes are looked at in a turn, at most."""
+
+BATCH_OCTETS = 64 * 1024
+"""What is said at once where nobody has said how much room there is."""
 
 BEGIN, END = 1, 2  # of a refresh (RFC 7313 section 3.2)
 
@@ -180,7 +195,7 @@ class AdjRibOut:
         self._group = group = self._groups.join(member, towards)
         for family in self._families:
             while group.dirty(family):  # only what the new group has worked out can be compared
-                group.advance(family, KEYS_A_TURN)
+                group.advance(family, KEYS_A_TURN, BATCH_OCTETS)
             told, before = group.told[family], held[family]
             member.pending[family] = {
                 key: Held(before.get(key, NOTHING))
@@ -231,7 +246,7 @@ class AdjRibOut:
             out.append(RouteRefresh(family, BEGIN).encode())
         size = looked_at = 0
         while size < budget:
-            step = self._step(self._member, self._group, min(KEYS_A_TURN, (budget - size) // OCTETS_A_KEY + 1))
+            step = self._step(self._member, self._group, budget - size)
             if step is None:
                 break
             looked_at += step[0]
@@ -242,12 +257,12 @@ class AdjRibOut:
         out += self._ends(self._member)
         return b"".join(out)
 
-    def _step(self, member: Member, group: UpdateGroup, most: int) -> tuple[int, list[bytes]] | None:
+    def _step(self, member: Member, group: UpdateGroup, room: int) -> tuple[int, list[bytes]] | None:
         """Go one step on; return how many keys that took and what is to be said, None when all is said (hot)."""
         if member.position is None:
             for family in self._families:
                 if member.pending[family]:
-                    return self._catch_up(member, group, family, most)
+                    return self._catch_up(member, group, family, room)
             member.position = group.head
             group.trim()
         if member.position < group.head:
@@ -264,19 +279,27 @@ class AdjRibOut:
             return len(batch.changes), heard
         for family in self._families:
             if group.dirty(family):
-                return group.advance(family, most), []
+                return group.advance(family, KEYS_A_TURN, room), []
         return None
 
-    def _catch_up(self, member: Member, group: UpdateGroup, family: Family, most: int) -> tuple[int, list[bytes]]:
+    def _catch_up(self, member: Member, group: UpdateGroup, family: Family, room: int) -> tuple[int, list[bytes]]:
         """Tell the present state of the next pending keys (hot)."""
         pending, told = member.pending[family], group.told[family]
-        taken = dict(zip(pending, range(most), strict=False))
+        looked_at = size = 0
+        last: Attributes | None = None
         whole: list[bytes] = []
         partly: list[tuple[bytes, Told]] = []
         withdrawn: list[bytes] = []
-        for key in taken:
+        for key in list(islice(pending, KEYS_A_TURN)):
+            if size >= room:
+                break
+            looked_at += 1
             before = pending.pop(key)
             now = told.get(key, NOTHING)
+            size += OCTETS_A_KEY + len(key)
+            if now and now[0][0].attributes is not last:
+                last = now[0][0].attributes
+                size += about(last) * len(now)
             if not before:
                 if now:
                     whole.append(key)
@@ -294,7 +317,7 @@ class AdjRibOut:
             chunks = [*chunks, *group.encoded(family, partly)[0]]
         said = list(group.withdrawn(family, withdrawn)) if withdrawn else []
         said += [chunk.octets for chunk in chunks if member.hears(family, chunk.to)]
-        return len(taken), said
+        return looked_at, said
 
     def _ends(self, member: Member) -> Iterator[bytes]:
         """Yield what ends a refresh or a first full table."""
@@ -351,28 +374,36 @@ class Sent:
 
     def __init__(self, member: Member, group: UpdateGroup, family: Family) -> None:
         self._member = member
-        self._told = group.told[family]
-        self._counts = group.audiences[family]
+        self._group = group
         self._family = family
-        self._unsaid: dict[bytes, Told | Held] = dict(member.pending[family])
-        for batch in group.unread(member):
-            if batch.family is family:
-                for key, before in batch.changes.items():
-                    self._unsaid.setdefault(key, before)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, bytes) and bool(self.paths(key))
 
     def __iter__(self) -> Iterator[bytes]:
-        return (key for key in self._told | self._unsaid if key in self)
+        return (key for key in self._group.told[self._family] | self._unsaid() if key in self)
 
     def __len__(self) -> int:
-        member, family = self._member, self._family
-        count = sum(number for each, number in self._counts.items() if member.hears(family, each))
-        for key, before in self._unsaid.items():
-            count += len(member.heard(family, before)) - len(member.heard(family, self._told.get(key, NOTHING)))
+        member, family, told = self._member, self._family, self._group.told[self._family]
+        count = sum(number for each, number in self._group.audiences[family].items() if member.hears(family, each))
+        for key, before in self._unsaid().items():
+            count += len(member.heard(family, before)) - len(member.heard(family, told.get(key, NOTHING)))
         return count
 
     def paths(self, key: bytes) -> Told:
         """Return what the peer was told last of a key."""
-        return self._member.heard(self._family, self._unsaid.get(key, self._told.get(key, NOTHING)))
+        family = self._family
+        before: Told | Held | None = self._member.pending[family].get(key)
+        for batch in self._group.unread(self._member):
+            if before is None and batch.family is family:
+                before = batch.changes.get(key)
+        return self._member.heard(family, self._group.told[family].get(key, NOTHING) if before is None else before)
+
+    def _unsaid(self) -> dict[bytes, Told | Held]:
+        """Return the keys that have changed since the peer heard of them, with what it was told."""
+        unsaid = dict(self._member.pending[self._family])
+        for batch in self._group.unread(self._member):
+            if batch.family is self._family:
+                for key, before in batch.changes.items():
+                    unsaid.setdefault(key, before)
+        return unsaid

@@ -45,8 +45,10 @@ from speaker.wire.update import encode_updates, encode_withdrawals
 LOG_OCTETS = 4 << 20
 """How much of what was said is kept for members that read more slowly, about."""
 
-OCTETS_A_KEY = 32
-"""What a route takes in a message, at least."""
+OCTETS_A_KEY = 16
+"""What a route takes in a message, beside its key and its attributes."""
+
+KEYS_AT_ONCE = 64
 
 SNAPSHOTS_KEPT = 64
 """How many runs of the present state are kept encoded, for members that come up together."""
@@ -68,6 +70,18 @@ Audience = tuple[str, frozenset[bytes]]
 def audience(entry: Entry) -> Audience:
     """Return the audience of a path (hot)."""
     return peer_of(entry[1]), entry[0].attributes.route_targets
+
+
+def about(attributes: Attributes) -> int:
+    """Return how many octets attributes take in a message, about."""
+    return (
+        64
+        + 4 * (len(attributes.communities) + len(attributes.cluster_list))
+        + 8 * len(attributes.ext_communities)
+        + 12 * len(attributes.large_communities)
+        + 4 * sum(len(numbers) for _, numbers in attributes.as_path)
+        + sum(len(value) for _, _, value in attributes.unknown)
+    )
 
 
 @attrs.frozen
@@ -177,29 +191,45 @@ class UpdateGroup:
                 self._parts[each].append(part)
         return self._parts.get(family, [])
 
-    def advance(self, family: Family, most: int) -> int:
-        """Look at up to `most` dirty keys, and let the log say what changed; return how many they were (hot)."""
-        keys: dict[bytes, Path | None] = {}
-        for part in self._of(family):
-            if part.dirty:
-                keys |= part.take(most - len(keys))
-                if len(keys) >= most:
-                    break
+    def advance(self, family: Family, most: int, room: int) -> int:
+        """Look at dirty keys and let the log say what changed; return how many they were (hot).
+
+        It ends after `most` keys, or when the messages have about `room` octets.
+        """
         tables = self._eligible(family)
         told, unfit = self.told[family], self.unfit[family]
         changes: dict[bytes, Told] = {}
         chosen: dict[bytes, Told] = {}
-        for key in keys:
-            before = told.get(key, NOTHING)
-            now = self._choose(family, key, tables)
-            if unfit:
-                unfit.pop(key, None)
-            if now != before:
-                changes[key] = before
-                chosen[key] = now
+        looked_at = size = 0
+        last: Attributes | None = None
+        while looked_at < most and size < room:
+            keys = self._take(family, min(KEYS_AT_ONCE, most - looked_at, room // OCTETS_A_KEY + 1))
+            if not keys:
+                break
+            looked_at += len(keys)
+            for key in keys:
+                before = told.get(key, NOTHING)
+                now = self._choose(family, key, tables)
+                if unfit:
+                    unfit.pop(key, None)
+                if now != before:
+                    changes[key] = before
+                    chosen[key] = now
+                    size += OCTETS_A_KEY + len(key)
+                    for path, _ in now:
+                        if path.attributes is not last:
+                            last = path.attributes
+                            size += about(last)
         if changes:
             self._commit(family, changes, chosen)
-        return len(keys)
+        return looked_at
+
+    def _take(self, family: Family, most: int) -> dict[bytes, Path | None]:
+        """Take dirty keys, of whatever sources."""
+        for part in self._of(family):
+            if part.dirty:
+                return part.take(most)
+        return {}
 
     def _commit(self, family: Family, changes: dict[bytes, Told], chosen: dict[bytes, Told]) -> None:
         told, audiences = self.told[family], self.audiences[family]
