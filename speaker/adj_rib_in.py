@@ -114,14 +114,13 @@ class AdjRibIn:
         self.negotiated = negotiated
         origin = Origin(not negotiated.ibgp, negotiated.remote_router_id)
         self.rib.origins[self.source] = origin
-        self.synced, self.disabled, self._overdue = set(), set(), set()
+        self.synced, self.disabled, self._overdue, self._unkept = set(), set(), set(), set()
         self.keep_all = not negotiated.route_refresh
         for family in list(self.stale):
             if not self._preserved(family, negotiated):
                 self._sweep(family)
         for family in negotiated.families:
             self._at(family).add_path = family in negotiated.add_path_receive
-            self.held.setdefault(family, Table())
         for slots in self._slots.values():
             for number in range(1, len(slots.tables)):
                 self.rib.origins[slot(self.source, number)] = origin
@@ -212,19 +211,23 @@ class AdjRibIn:
         if unmarked and self._with_otc is not None and family in WITH_ROLES:
             routes = {key: self._with_otc.path(path) for key, path in routes.items()}
         limit = self.terms.limits.get(family)
-        blocking = limit is not None and limit.action == "block"
-        count, above = self.count(family), []
+        room = limit.most - self.count(family) if limit is not None and limit.action == "block" else None
+        judged, wanted, above = None, False, []
         for key, path in routes.items():
-            known = self._knows(family, key)
             result = self._result(family, key, path)
-            if not self._wanted(family, (result or path).attributes):
+            attributes = path.attributes if result is None else result.attributes
+            if attributes is not judged:
+                judged, wanted = attributes, self._wanted(family, attributes)
+            known = room is not None and self._knows(family, key)
+            if wanted and room is not None and room <= 0 and not known:
+                above.append(key)
+                continue
+            kept = wanted and self._keep(family, key, path, result)
+            if not wanted:
                 self._unkept.add(family)
                 self._discard(family, (key,))
-                count -= known
-            elif blocking and not known and limit is not None and count >= limit.most:
-                above.append(key)
-            else:
-                count += self._keep(family, key, path, result) - known
+            if room is not None:
+                room += known - kept
         if limit is not None:
             if above:
                 self._refuse(family, above, f"more than {limit.most} routes of {family.text}: no new one is taken")
@@ -242,8 +245,7 @@ class AdjRibIn:
 
     def _keep(self, family: Family, key: bytes, path: Path, result: Path | None) -> bool:
         """Write a path as the policy made it, None: rejected; False if there is no slot for it."""
-        slots, held = self._at(family), self.held.setdefault(family, Table())
-        rejected = self.rejected.setdefault(family, set())
+        slots, held, rejected = self._at(family), self.held[family], self.rejected[family]
         if result is None:
             slots.discard_all((key,))
             rejected.add(key)
@@ -263,29 +265,28 @@ class AdjRibIn:
         slots = self._slots.get(family)
         if slots is None:
             slots = self._slots[family] = Slots(self.rib, family, self.source)
+            self.held[family], self.rejected[family] = Table(), set()
         return slots
 
     def _knows(self, family: Family, key: bytes) -> bool:
-        return self._at(family).get(key) is not None or key in self.rejected.get(family, ())
+        return self._at(family).get(key) is not None or key in self.rejected[family]
 
     def _as_it_came(self, family: Family, key: bytes) -> Path:
-        held = self.held.get(family)
-        path = (held and held.get(key)) or self._at(family).get(key)
+        path = self.held[family].get(key) or self._at(family).get(key)
         assert path is not None, key
         return path
 
     def _keys(self, family: Family) -> list[bytes]:
-        return [*self._at(family).told(), *sorted(self.rejected.get(family, ()))]
+        return [*self._at(family).told(), *sorted(self.rejected[family])]
 
     def _discard(self, family: Family, keys: Iterable[bytes]) -> None:
         slots = self._slots.get(family)
         if slots is None:
             return
         slots.discard_all(keys)
-        held = self.held.get(family)
-        if held:
-            held.discard_all(keys)
-            self.rejected.get(family, set()).difference_update(keys)
+        if self.held[family]:
+            self.held[family].discard_all(keys)
+            self.rejected[family].difference_update(keys)
 
     def _forget(self, family: Family, keys: Collection[bytes]) -> None:
         """Remove routes that the peer did not speak of now, with all that is known of them."""
@@ -294,7 +295,7 @@ class AdjRibIn:
 
     def count(self, family: Family) -> int:
         """Return how many routes of a family are kept, rejected ones included."""
-        return len(self._at(family)) + len(self.rejected.get(family, ()))
+        return len(self._at(family)) + len(self.rejected[family])
 
     def counts(self) -> dict[Family, int]:
         """Return how many routes are kept, of the families of which there are any."""
@@ -419,7 +420,7 @@ class AdjRibIn:
         self._find_plain()
         if terms.importing is not before.importing:
             for family in self._slots:
-                self._work_out_again(family)
+                self._work_out_again(family, self._keys(family))
             for family in self._unkept:
                 self._ask(family)
         for family in list(self.blocked):
@@ -430,12 +431,15 @@ class AdjRibIn:
         for family in self._slots.keys() & terms.limits.keys():
             self._measure(family, terms.limits[family], False, now)
 
-    def _work_out_again(self, family: Family) -> None:
+    def _work_out_again(self, family: Family, keys: Iterable[bytes], *, outlive: bool = False) -> None:
+        """Apply the policy to routes that are kept; with `outlive` they become long-lived stale before."""
         gone = []
-        for key in self._keys(family):
+        for key in keys:
             path = self._as_it_came(family, key)
+            if outlive:
+                path = long_lived(path)
             result = self._result(family, key, path)
-            if not self._wanted(family, (result or path).attributes):
+            if not self._wanted(family, path.attributes if result is None else result.attributes):
                 self._unkept.add(family)
                 gone.append(key)
             elif self._ends(family, key, path, result) or not self._keep(family, key, path, result):
@@ -452,7 +456,9 @@ class AdjRibIn:
         """Whether a route must not be long-lived, by what it says or by the policy's word (RFC 9494 section 4.2)."""
         if LLGR_STALE not in path.attributes.communities or key not in self.stale.get(family, ()):
             return False
-        return any(NO_LLGR in each.attributes.communities for each in (path, result) if each is not None)
+        return NO_LLGR in path.attributes.communities or (
+            result is not None and NO_LLGR in result.attributes.communities
+        )
 
     def disable(self, family: Family) -> None:
         """Forget a family for the rest of the session: its NLRI cannot be read (RFC 4760 section 7)."""
@@ -471,7 +477,7 @@ class AdjRibIn:
         self.negotiated = None
         self.synced, self.disabled = set(), set()
         self.refused, self.refreshes, self.blocked, self._near = {}, {}, {}, {}
-        self.wanted_again, self._unkept = set(), set()
+        self.wanted_again = set()
         for family in list(self._slots):
             if family in self._overdue or not (family in kept or self._stale_times.get(family)):
                 self._clear(family)
@@ -510,14 +516,7 @@ class AdjRibIn:
                 self._sweep(family)
                 return
             self.long_lived_until[family] = now + self._stale_times[family]
-        gone = []
-        for key in sorted(self.stale.get(family, ())):
-            path = long_lived(self._as_it_came(family, key))
-            result = self._result(family, key, path)
-            wanted = self._wanted(family, (result or path).attributes)
-            if not wanted or self._ends(family, key, path, result) or not self._keep(family, key, path, result):
-                gone.append(key)
-        self._drop(family, gone)
+        self._work_out_again(family, sorted(self.stale.get(family, ())), outlive=True)
 
     def tick(self, now: float) -> None:
         """Forget stale routes whose time is over."""

@@ -273,7 +273,7 @@ class Twin:
 
     def up(self, session: Negotiated, now: float) -> None:
         self.session = session
-        self.synced, self.disabled, self.overdue = set(), set(), set()
+        self.synced, self.disabled, self.overdue, self.unkept = set(), set(), set(), set()
         for family in FAMILIES:
             if family in self.long_until:
                 preserved = session.long_lived.get(family, (False, 0))[0]
@@ -293,7 +293,7 @@ class Twin:
         assert lost is not None
         self.lost, self.session = lost, None
         self.synced, self.disabled = set(), set()
-        self.refused, self.blocked, self.unkept, self.wanted_again = {}, set(), set(), set()
+        self.refused, self.blocked, self.wanted_again = {}, set(), set()
         self.refreshes = {}
         kept = kept and lost.graceful is not None
         restart_s = lost.graceful.time_s if lost.graceful is not None else 0
@@ -625,7 +625,7 @@ MUTANTS = (
     ("adj_rib_in", "if result is path:\n            held.discard(key)", "if result is path:\n            pass"),
     ("adj_rib_in", "rejected.add(key)", "pass"),
     ("adj_rib_in", "slots.discard_all((key,))\n            rejected", "rejected"),
-    ("adj_rib_in", "for family in self._slots:\n                self._work_out_again(family)", "pass"),
+    ("adj_rib_in", "self._work_out_again(family, self._keys(family))", "pass"),
     ("adj_rib_in", "for family in self._unkept:\n                self._ask(family)", "pass"),
     ("adj_rib_in", "            self._find_room()\n        elif", "            pass\n        elif"),
     (
@@ -633,7 +633,7 @@ MUTANTS = (
         "and LLGR_STALE in path.attributes.communities:\n            return long",
         "and False:\n            return long",
     ),
-    ("adj_rib_in", "any(NO_LLGR in each", "any(False and each"),
+    ("adj_rib_in", "return NO_LLGR in path.attributes.communities or (", "return ("),
     ("adj_rib_in", "bool(self.interest.of(attributes)) or self.reflecting", "bool(self.interest.of(attributes))"),
     (
         "adj_rib_in",
@@ -646,16 +646,16 @@ MUTANTS = (
         "if self.negotiated is not None:",
     ),
     # limits
-    ("adj_rib_in", "- known\n        if limit", "\n        if limit"),
-    ("adj_rib_in", "blocking and not known", "blocking"),
+    ("adj_rib_in", "room += known - kept", "room -= kept"),
+    ("adj_rib_in", "room <= 0 and not known", "room <= 0"),
     ("adj_rib_in", "or (limits and not self._has_room(family, len(routes)))", ""),
     ("adj_rib_in", "limit.most if family in self._near", "limit.most + 1 if family in self._near"),
-    ("adj_rib_in", "len(self._at(family)) + len(self.rejected.get(family, ()))", "len(self._at(family))"),
+    ("adj_rib_in", "len(self._at(family)) + len(self.rejected[family])", "len(self._at(family))"),
     ("adj_rib_in", "kept.update(dict.fromkeys(keys, False))", "pass"),
     ("adj_rib_in", "kept.update(dict.fromkeys(routes, False))", "kept.update(dict.fromkeys(routes, True))"),
     ("adj_rib_in", "any(kept[key] and not known[key] for key in kept) and", ""),
     ("adj_rib_in", 'limit.action != "block" or self.count', "self.count"),
-    ("adj_rib_in", "self.wanted_again, self._unkept = set(), set()", "self._unkept = set()"),
+    ("adj_rib_in", "self.wanted_again = set()\n        for", "for"),
     # graceful and long-lived restart
     ("adj_rib_in", "return False\n        if family in self.long_lived_until:", "return False\n        if False:"),
     ("adj_rib_in", "is not self._at(family).add_path:\n            return False", "is None:\n            return False"),
@@ -669,7 +669,7 @@ MUTANTS = (
     ("adj_rib_in", "if family not in self.long_lived_until and now >= since", "if now >= since"),
     ("adj_rib_in", "self._stale_since[family] = since", "pass"),
     ("adj_rib_in", "if family not in self.long_lived_until:\n            if not", "if True:\n            if not"),
-    ("adj_rib_in", "path = long_lived(self._as_it_came(family, key))", "path = self._as_it_came(family, key)"),
+    ("adj_rib_in", "path = long_lived(path)", "pass"),
     (
         "adj_rib_in",
         "elif family not in self.long_lived_until:\n                    self._sweep",
