@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -86,6 +87,7 @@ def _entry(family: Family, entry: Entry) -> bytes:
     return head + len(attributes).to_bytes(2, "big") + attributes
 
 
+@lru_cache(maxsize=1024)  # many routes in a row have the same ones
 def _attributes(family: Family, attributes: Attributes) -> bytes:
     """Return the attributes with 4-octet AS numbers; MP_REACH_NLRI has the next hop and no more (section 4.3.4)."""
     next_hop = attributes.next_hop

@@ -157,11 +157,13 @@ def node_with_routes() -> Node:
 
 def told(dump: bytes) -> set[tuple[int, str, int, int | None, int]]:
     """What a dump says: subtype, NLRI as on the wire, peer, path identifier, LOCAL_PREF."""
-    return {
+    found = [
         (record.subtype, record.nlri.hex(), entry.peer, entry.path_id, int.from_bytes(entry.attributes[5], "big"))
         for record in records(dump)
         for entry in record.entries
-    }
+    ]
+    assert len(set(found)) == len(found), "told twice"
+    return set(found)
 
 
 VPN = f"60{LABEL.hex()}{vpn_key('10.0.0.0/8')[:-1].hex()}"
