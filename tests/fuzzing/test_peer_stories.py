@@ -45,14 +45,15 @@ GOOD = {
 
 
 class Ledger:
-    """The routes of the neighbour: only whether a session is up."""
+    """The routes of the neighbour: only whether a session is up, and whether its routes outlive it."""
 
     def __init__(self) -> None:
         self.up_now: Negotiated | None = None
+        self.outlived: Negotiated | None = None  # its routes stay
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         assert self.up_now is None, "two sessions are established"
-        self.up_now = negotiated
+        self.up_now, self.outlived = negotiated, None
 
     def update(self, update: Update, now: float) -> None:
         assert self.up_now is not None, "an UPDATE without a session"
@@ -67,8 +68,12 @@ class Ledger:
         assert self.up_now is not None
 
     def down(self, negotiated: Negotiated, graceful: bool, now: float) -> None:
-        assert self.up_now is negotiated, "the end of a session that is not there"
-        self.up_now = None
+        if self.up_now is None:
+            assert (self.outlived, graceful) == (negotiated, False), "the end of a session that is not there"
+        else:
+            assert self.up_now is negotiated
+            self.up_now = None
+        self.outlived = negotiated if graceful else None
 
     def output(self, budget: int) -> bytes:
         return end_of_rib(Family.VPNV4)
@@ -145,6 +150,13 @@ class Stories(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9), name=st.sampled_from(sorted(GOOD)))
     def good_octets_come(self, which: int, name: str) -> None:
         self.carry_out(self.peer.received(self.live[which % len(self.live)], GOOD[name], self.now))
+
+    @rule(opening=st.sampled_from([each for each in sorted(GOOD) if each.startswith("OPEN")]))
+    def session_comes_up(self, opening: str) -> None:
+        connection = self.begin()
+        self.carry_out(self.peer.accept(connection, ADDRESS, self.now))
+        for octets in (GOOD[opening], KEEPALIVE, GOOD["End-of-RIB"]):
+            self.carry_out(self.peer.received(connection, octets, self.now))
 
     @precondition(lambda self: self.live)
     @rule(which=st.integers(0, 9), seed=st.integers(0, 1 << 32))
