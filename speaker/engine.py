@@ -105,6 +105,14 @@ class Neighbour:
             return False
         return self.negotiated.families - {Family.RTC} - self.adj_rib_in.disabled <= self.adj_rib_in.synced
 
+    @property
+    def heard_all(self) -> bool:
+        """Whether nothing more of it is worth waiting for: it is synced, or its End-of-RIB cannot be counted on."""
+        if self.negotiated is None:
+            return False
+        graceful = self.negotiated.graceful
+        return self.synced or graceful is None or graceful.restarting
+
 
 class Engine:
     """All neighbours."""
@@ -187,6 +195,14 @@ class Engine:
         for neighbour in self.neighbours.values():
             neighbour.adj_rib_in.reports.clear()
         return found
+
+    def heard_all(self, names: Iterable[str]) -> bool:
+        """Tell whether a reflector need not wait for these peers any longer (RFC 4724 section 4.1).
+
+        That is `synced`, but for peers that would never be: who restarts waits for us as well, and who knows nothing
+        of graceful restart need not send End-of-RIB.
+        """
+        return all(name in self.neighbours and self.neighbours[name].heard_all for name in names)
 
     def tick(self, now: float) -> None:
         """Let the timers of all neighbours run."""

@@ -201,6 +201,23 @@ def test_a_change_of_what_is_imported_asks_for_the_new_and_drops_the_old() -> No
     assert speaker.held("p") == {B}
 
 
+def test_a_reflector_waits_for_no_peer_that_waits_for_it_or_ends_no_table() -> None:  # RFC 4724 section 4.1
+    for graceful, expected in [
+        (GRACEFUL, False),
+        (GracefulRestart(True, 90, {VPNV4: True}), True),
+        (None, True),
+    ]:
+        engine = Speaker().engine
+        neighbour = engine.add("p")
+        assert not engine.heard_all(["p"])
+        neighbour.up(session(VPNV4, graceful=graceful), 0.0)
+        assert engine.heard_all(["p"]) is expected
+        assert not engine.heard_all(["p", "unknown"])
+        assert not engine.synced(["p"])
+        neighbour.update(Update(end_of_rib=VPNV4), 0.0)
+        assert engine.heard_all(["p"])
+
+
 def test_what_the_receiving_half_wants_again_is_asked_for() -> None:
     speaker = Speaker()
     engine, agreed = speaker.engine, session(VPNV4)
