@@ -92,6 +92,7 @@ class AdjRibIn:
         self.disabled: set[Family] = set()  # families that this session uses no more
         self.held: dict[Family, Table[bytes, Path]] = {}  # as they came: what the policy changed or rejected
         self.rejected: dict[Family, set[bytes]] = {}  # those of `held` that are not in the RIB
+        self.rejections = 0  # how often the import policy rejected a route that it had not rejected before
         self.refused: dict[tuple[Family, bytes], str] = {}  # oldest first, bounded; all but `rejected`
         self.stale: dict[Family, set[bytes]] = {}
         self.stale_until: float | None = None  # for the families that are not in `long_lived_until`
@@ -248,6 +249,7 @@ class AdjRibIn:
         slots, held, rejected = self._at(family), self.held[family], self.rejected[family]
         if result is None:
             slots.discard_all((key,))
+            self.rejections += key not in rejected
             rejected.add(key)
         else:
             rejected.discard(key)

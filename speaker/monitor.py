@@ -45,8 +45,8 @@ PRE_POLICY, POST_POLICY, LOC_RIB = "pre-policy", "post-policy", "loc-rib"
 VIEWS = (PRE_POLICY, POST_POLICY, LOC_RIB)
 
 TABLE_NAME = "global"
-KEYS_A_SHARE = 256
-"""Routes that are looked at before the room is; one with 4096 octets of its own each make a megabyte."""
+KEYS_A_SHARE = 64
+"""Routes that are looked at before the room is: with 4096 octets of their own each they make 256 KiB in each view."""
 
 AS_TRANS = 23456  # RFC 6793 section 9
 MANUAL_STOP = 2  # the event of RFC 4271 section 8.1.2
@@ -210,10 +210,15 @@ class _Session:
         return bmp.peer_down(self.header, bmp.REMOTE_SILENT, wall=wall)
 
     def statistics(self) -> dict[int | tuple[int, Family], int]:
-        """Count the routes of the peer, those that the policy rejected included."""
-        routes = self.neighbour.adj_rib_in.counts()
-        values: dict[int | tuple[int, Family], int] = {bmp.ADJ_RIB_IN_ROUTES: sum(routes.values())}
-        return values | {(bmp.ADJ_RIB_IN_ROUTES_OF, family): count for family, count in routes.items()}
+        """Count the routes of the peer, rejected ones included, and what happened since it was configured."""
+        adj_rib_in = self.neighbour.adj_rib_in
+        routes = adj_rib_in.counts()
+        return {
+            bmp.REJECTED_BY_POLICY: adj_rib_in.rejections,
+            bmp.ADJ_RIB_IN_ROUTES: sum(routes.values()),
+            **{(bmp.ADJ_RIB_IN_ROUTES_OF, family): count for family, count in routes.items()},
+            bmp.TREATED_AS_WITHDRAW: self.peer.counters.treated_as_withdraw,
+        }
 
     def output(self, wall: float) -> bytes:
         """Return the next messages about a share of the routes (hot)."""

@@ -51,7 +51,7 @@ from typing import Literal, Protocol
 import attrs
 
 from speaker import session
-from speaker.errors import PrefixLimitReached
+from speaker.errors import PrefixLimitReached, TreatAsWithdraw
 from speaker.notification import escape, hard_reset, is_hard
 from speaker.session import Down, Malformed, Negotiated, Session, Settings
 from speaker.values import Family
@@ -173,6 +173,7 @@ class Counters:
     messages_out: int = 0
     updates_in: int = 0
     malformed: int = 0  # errors in UPDATEs, each treated as RFC 7606 says
+    treated_as_withdraw: int = 0  # UPDATEs of which routes were
     connects: int = 0  # connection attempts
     accepted: int = 0  # connections of the neighbour
     established: int = 0
@@ -444,6 +445,7 @@ class Peer:
         counters.updates_in += 1
         if update.errors:
             counters.malformed += len(update.errors)
+            counters.treated_as_withdraw += any(isinstance(error, TreatAsWithdraw) for error in update.errors)
             counters.last_error = escape(update.errors[-1].reason)
             if now >= self._malformed_report_at:
                 self._malformed_report_at = now + MALFORMED_REPORT_EVERY_S

@@ -22,7 +22,7 @@ from speaker.path import Path
 from speaker.rib import RibTable, Source, peer_of
 from speaker.values import Family
 
-KEYS_A_SHARE = 256
+KEYS_A_SHARE = 64
 LOOKED_AT_A_SHARE = 4096
 
 Paths = Iterable[tuple[bytes, Path]]

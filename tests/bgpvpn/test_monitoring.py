@@ -205,7 +205,7 @@ def test_statistics_come_at_their_time() -> None:
                 node.put(range(count))
                 await advance(30.0)
                 await hearing(station, lambda: station.heard.statistics.get("loc-rib", {}).get(8) == count)  # noqa: B023
-            assert station.heard.statistics["192.0.2.9"] == {7: 5, (9, IPV4): 5}
+            assert station.heard.statistics["192.0.2.9"] == {0: 0, 7: 5, (9, IPV4): 5, 11: 0}
             station.close()
             listener.close()
 

@@ -292,16 +292,20 @@ def test_several_paths_of_a_destination_have_the_identifiers_that_the_peer_gave_
     assert not any(node.heard.routes.values())
 
 
-def test_statistics_count_what_is_there() -> None:
+def test_statistics_count_what_is_there_and_what_happened() -> None:
     node = Node()
     node.add("192.0.2.9").change(Terms(importing=rejecting), 0.0)
     node.up("192.0.2.9")
     node.announce("192.0.2.9", KEYS[0], KEYS[1])
+    node.announce("192.0.2.9", KEYS[2], KEYS[3], med=REJECTED_MED)
     node.announce("192.0.2.9", KEYS[2], med=REJECTED_MED)
+    node.withdraw("192.0.2.9", KEYS[3])
+    (octets,) = encode_updates(VPNV4, attributes(1), [(KEYS[4], LABEL)], as4=True)
+    node.hear("192.0.2.9", octets.replace(bytes.fromhex("40010100"), bytes.fromhex("40010109")))  # ORIGIN 9
     node.tell_all()
     node.heard.take(node.monitor.statistics(WALL))
     assert node.heard.statistics == {
-        "192.0.2.9": {7: 3, (9, VPNV4): 3},
+        "192.0.2.9": {0: 2, 7: 3, (9, VPNV4): 3, 11: 1},
         "loc-rib": {8: 2, (10, VPNV4): 2},
     }
 
