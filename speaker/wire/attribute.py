@@ -496,8 +496,10 @@ def make(
 
 
 def attribute(flags: int, code: int, value: bytes) -> bytes:
-    """Return one attribute as on the wire."""
+    """Return one attribute as on the wire; ValueError if it is longer than can be told."""
     if len(value) > 255 or flags & EXTENDED:
+        if len(value) > 0xFFFF:
+            raise ValueError(f"attribute {code} of {len(value)} octets, of at most 65535")
         return bytes((flags | EXTENDED, code)) + len(value).to_bytes(2, "big") + value
     return bytes((flags, code, len(value))) + value
 

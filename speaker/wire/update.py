@@ -305,12 +305,15 @@ def _afi_safi(family: Family) -> bytes:
     return struct.pack("!HB", family.afi, family.safi)
 
 
-def _packed(octets: Iterable[bytes], room: int) -> Iterator[bytes]:
-    """Join NLRI to runs of at most `room` octets."""
+def _packed(octets: Iterable[bytes], head: int, limit: int) -> Iterator[bytes]:
+    """Join NLRI to runs that fit behind `head` octets in messages of `limit` octets; ValueError if one does not."""
+    room = limit - head
     run: list[bytes] = []
     size = 0
     for each in octets:
-        if size + len(each) > room and run:
+        if size + len(each) > room:
+            if len(each) > room:
+                raise ValueError(f"an UPDATE of {head + len(each)} octets for one route, with a limit of {limit}")
             yield b"".join(run)
             run, size = [], 0
         run.append(each)
@@ -343,22 +346,15 @@ def encode_updates(
     others = block(attributes, as4=as4, next_hop=classic)
     encoded = nlri.encode(family, routes, add_path=add_path)
     if classic:
-        head = b"\0\0" + len(others).to_bytes(2, "big") + others
-        for run in _packed(encoded, limit - HEADER_SIZE - len(head)):
-            yield _whole(head + run, limit)
+        for run in _packed(encoded, HEADER_SIZE + 4 + len(others), limit):
+            yield message(UPDATE, b"\0\0" + len(others).to_bytes(2, "big") + others + run)
         return
     next_hop = _wire_next_hop(family, attributes.next_hop)
     reach = _afi_safi(family) + bytes((len(next_hop),)) + next_hop + b"\0"
-    for run in _packed(encoded, limit - HEADER_SIZE - 8 - len(others) - len(reach)):
+    for run in _packed(encoded, HEADER_SIZE + 8 + len(others) + len(reach), limit):
         size = len(reach) + len(run)
         mp_reach = bytes((OPTIONAL | EXTENDED, MP_REACH)) + size.to_bytes(2, "big") + reach + run
-        yield _whole(b"\0\0" + (len(mp_reach) + len(others)).to_bytes(2, "big") + mp_reach + others, limit)
-
-
-def _whole(body: bytes, limit: int) -> bytes:
-    if HEADER_SIZE + len(body) > limit:
-        raise ValueError(f"an UPDATE of {HEADER_SIZE + len(body)} octets for one route, with a limit of {limit}")
-    return message(UPDATE, body)
+        yield message(UPDATE, b"\0\0" + (len(mp_reach) + len(others)).to_bytes(2, "big") + mp_reach + others)
 
 
 def encode_withdrawals(
@@ -367,13 +363,14 @@ def encode_withdrawals(
     """Yield whole messages that withdraw these keys, each filled up to `limit` octets.
 
     With `add_path` each key has its path identifier, 4 octets, in front (RFC 7911).
+    ValueError if one does not fit, which then was not announced with this limit either.
     """
     encoded = nlri.encode(family, ((key, b"") for key in keys), add_path=add_path)
     if family is Family.IPV4:
-        for run in _packed(encoded, limit - HEADER_SIZE - 4):
+        for run in _packed(encoded, HEADER_SIZE + 4, limit):
             yield message(UPDATE, len(run).to_bytes(2, "big") + run + b"\0\0")
         return
     head = _afi_safi(family)
-    for run in _packed(encoded, limit - HEADER_SIZE - 8 - len(head)):
+    for run in _packed(encoded, HEADER_SIZE + 8 + len(head), limit):
         unreach = bytes((OPTIONAL | EXTENDED, MP_UNREACH)) + (len(head) + len(run)).to_bytes(2, "big") + head + run
         yield message(UPDATE, b"\0\0" + len(unreach).to_bytes(2, "big") + unreach)

@@ -134,6 +134,7 @@ ATTRIBUTES: list[tuple[str, int, str, str, str]] = [
     ("AIGP without a metric", 26, "801a03 02 0003", "discard", "discard"),
     ("AIGP with a metric of 4 octets", 26, "801a07 01 0007 00000005", "discard", "discard"),
     ("AIGP with a TLV of no octets", 26, "801a03 01 0000", "discard", "discard"),
+    ("AIGP with another TLV of no octets", 26, "801a0e 01 000b 0000000000000005 02 0000", "discard", "discard"),
     ("AIGP beyond its end", 26, "801a04 01 000b 00", "discard", "discard"),
     ("AIGP transitive", 26, "c01a0b 01 000b 0000000000000005", "discard", "discard"),
     ("ONLY_TO_CUSTOMER", 35, "c023040000fc01", "fine", "fine"),

@@ -155,6 +155,19 @@ def test_a_route_that_does_not_fit_beside_its_attributes_is_an_error() -> None:
         list(encode_updates(Family.VPNV4, long, many(Family.VPNV4, 1), as4=True))
 
 
+def test_attributes_that_no_message_holds_are_an_error_whatever_its_limit() -> None:
+    for count, error in [
+        (8191, "for one route, with a limit of 65535"),
+        (8192, "attribute 16 of 65536 octets"),
+    ]:
+        told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), ext_communities=(b"\0\2" + bytes(6),) * count)
+        for family in (Family.IPV4, Family.VPNV4):
+            with pytest.raises(ValueError, match=error):
+                list(encode_updates(family, told, many(family, 1), as4=True, limit=65535))
+    with pytest.raises(ValueError, match="for one route, with a limit of 4096"):
+        list(encode_withdrawals(Family.IPV4_FLOWSPEC, [bytes(4090)]))
+
+
 def test_MP_REACH_NLRI_comes_first_and_other_attributes_by_code() -> None:
     told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), med=1, local_pref=100, communities=(1,))
     for family, codes in [(Family.IPV4, [1, 2, 3, 4, 5, 8]), (Family.VPNV4, [14, 1, 2, 4, 5, 8])]:
