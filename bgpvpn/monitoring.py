@@ -36,6 +36,12 @@ PULL_OCTETS = 64 * 1024
 END_S = 1.0
 """How long a station may take to read the last messages."""
 
+_METRICS: tuple[tuple[str, str, str, Callable[[Plain], int]], ...] = (
+    ("up", "1: the monitoring station is connected", "gauge", lambda each: int(each["state"] == "up")),
+    ("connects", "connection attempts to the monitoring station", "counter", lambda each: int(each["connects"])),
+    ("octets_out", "octets sent to the monitoring station", "counter", lambda each: int(each["octets_out"])),
+)
+
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_TRIES = 60, 20, 3
 """TCP keepalives: BMP has none of its own, and nothing may happen for long."""
 
@@ -66,6 +72,19 @@ class Monitoring:
     def states(self) -> list[Plain]:
         """Return one entry for each station."""
         return [station.state() for station in self._stations]
+
+    def metrics(self) -> list[Plain]:
+        """Return what is counted of the stations, as `bgpvpn.metrics` has it."""
+        states = self.states()
+        return [
+            {
+                "name": f"bgpvpn_station_{name}",
+                "help": words,
+                "type": kind,
+                "samples": [{"labels": {"station": each["station"]}, "value": count(each)} for each in states],
+            }
+            for name, words, kind, count in _METRICS
+        ]
 
 
 class Station:

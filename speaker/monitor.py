@@ -34,10 +34,11 @@ from speaker.engine import Engine, Neighbour
 from speaker.path import Attributes, Path
 from speaker.peer import Peer
 from speaker.rib import Rib, Source
-from speaker.session import Negotiated
+from speaker.session import WITH_EXTENDED_NEXT_HOP, Negotiated
 from speaker.table import Reader
 from speaker.values import Family
-from speaker.wire.capability import FourOctetAs, Multiprotocol
+from speaker.wire.attribute import AS_TRANS
+from speaker.wire.capability import ExtendedMessage, ExtendedNextHop, FourOctetAs, Multiprotocol
 from speaker.wire.message import EXTENDED_LIMIT, MESSAGE_LIMIT, Open
 from speaker.wire.update import encode_updates, encode_withdrawals, end_of_rib
 
@@ -48,7 +49,6 @@ TABLE_NAME = "global"
 KEYS_A_SHARE = 64
 """Routes that are looked at before the room is: with 4096 octets of their own each they make 256 KiB in each view."""
 
-AS_TRANS = 23456  # RFC 6793 section 9
 MANUAL_STOP = 2  # the event of RFC 4271 section 8.1.2
 
 Changes = dict[bytes, Path | None]
@@ -379,9 +379,13 @@ class _LocRib:
 
 def _fabricated(identity: Identity) -> bytes:
     """Return the OPEN of a Loc-RIB, which has no session: it tells what is needed to read its routes (RFC 9069 5.2)."""
-    families = (Multiprotocol(family) for family in Family)
-    asn = identity.asn if identity.asn <= 0xFFFF else AS_TRANS
-    return Open(asn, 0, identity.router_id, (*families, FourOctetAs(identity.asn))).encode()
+    capabilities = (
+        *(Multiprotocol(family) for family in Family),
+        ExtendedNextHop(WITH_EXTENDED_NEXT_HOP),
+        ExtendedMessage(),
+        FourOctetAs(identity.asn),
+    )
+    return Open(identity.asn if identity.asn <= 0xFFFF else AS_TRANS, 0, identity.router_id, capabilities).encode()
 
 
 def _updates(family: Family, changes: Changes, add_path: bool) -> Iterator[bytes]:

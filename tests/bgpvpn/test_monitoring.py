@@ -112,6 +112,9 @@ def test_a_station_is_told_of_what_is_there_and_of_every_change() -> None:
             assert told(station) == told(station, PRE) == node.table
             (state,) = node.monitoring.states()
             assert (state["station"], state["state"], state["connects"]) == (f"127.0.0.1:{listener.port}", "up", 1)
+            labels = {"station": state["station"]}
+            for metric, value in zip(node.monitoring.metrics(), (1, 1, state["octets_out"]), strict=True):
+                assert metric["samples"] == [{"labels": labels, "value": value}], metric["name"]
             await asyncio.gather(node.monitoring.stop(), station.rest())
             assert station.heard.log[-2:] == ["PEER DOWN loc-rib 6", "TERMINATION 0"]
             station.close()

@@ -136,6 +136,9 @@ def test_a_station_hears_the_session_then_its_routes_before_and_after_the_policy
     node.tell()
     assert node.heard.log[:3] == ["INITIATION pe1: bgpvpnd test", "PEER UP loc-rib", "ROUTES loc-rib"]
     assert node.heard.log[3:] == [f"END loc-rib {family.text}" for family in Family]
+    families = ",".join(family.text for family in Family)
+    fabricated = f"OPEN as=64512 hold=0 id=192.0.2.1 families={families} hop6=ipv4,vpnv4 long as4=64512"
+    assert node.heard.up["loc-rib"] == (fabricated, fabricated)
     node.heard.log.clear()
     node.up("192.0.2.9", "restart=120:vpnv4+")
     node.announce("192.0.2.9", KEYS[0], KEYS[1])
