@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speaker.rib import NOBODY, Importer, Interest, Origin, Rib
+from speaker.rib import NOBODY, Importer, Interest, Origin, Rib, peer_of, slot
 from speaker.values import Family
 from tests.speaker.routes import block, target, vpn_key
 
@@ -47,6 +47,27 @@ def test_the_rib_knows_its_sources() -> None:
     assert rib.sources(Family.EVPN) == []
     assert rib.origin("a").external
     assert rib.origin("b") is NOBODY
+
+
+def test_a_slot_is_a_source_of_its_own_that_knows_its_peer() -> None:  # RFC 7911
+    names = [slot("192.0.2.1", number) for number in range(3)]
+    assert names == ["192.0.2.1", "192.0.2.1#1", "192.0.2.1#2"]
+    assert {peer_of(name) for name in names} == {"192.0.2.1"}
+
+
+def test_who_reads_a_peer_reads_its_slots_too() -> None:
+    rib = Rib()
+    path = block(1).path(b"")
+    rib.table(Family.VPNV4, "a#1").put(b"1", path)
+    reader = rib.reader([Family.VPNV4], "a")
+    rib.table(Family.VPNV4, "a").put(b"2", path)
+    rib.table(Family.VPNV4, "a#2").put(b"3", path)
+    rib.table(Family.VPNV4, "aa#2").put(b"4", path)
+    assert {source: list(part.take()) for (_, source), part in reader.parts.items()} == {
+        "a": [b"2"],
+        "a#1": [b"1"],
+        "a#2": [b"3"],
+    }
 
 
 def test_interest_follows_the_targets_of_all_importers() -> None:
