@@ -11,16 +11,19 @@ import ipaddress
 import re
 import stat
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 
 from bgpvpn import rules
-from bgpvpn.objects import IntentError, Peer
+from bgpvpn.objects import IntentError, Peer, Policy
 
 Section = TypeVar("Section")
+
+MONITORED = ("pre-policy", "post-policy", "loc-rib")
+"""What a monitoring station may be told."""
 
 
 @attrs.frozen
@@ -55,6 +58,10 @@ def _router_id(value: Any) -> str:
     if not int(router_id):
         raise ValueError("0.0.0.0 is no router id (RFC 6286)")
     return str(router_id)
+
+
+def _cluster_id(value: Any) -> str:
+    return _router_id(value) if value != "" else ""
 
 
 def _tunnel_ip(value: Any) -> tuple[str, ...]:
@@ -119,6 +126,7 @@ class NodeConfig:
     host: str = _option(rules.name, "")
     underlay_prefixes: tuple[str, ...] = _option(rules.several(rules.prefix), ())
     gateway_mac: str = _option(rules.mac, "00:00:5e:00:43:64")
+    cluster_id: str = _option(_cluster_id, "")
 
 
 @attrs.frozen(kw_only=True)
@@ -189,11 +197,22 @@ class LogConfig:
 
 
 @attrs.frozen(kw_only=True)
+class BmpConfig:
+    """[[bmp]]: a monitoring station."""
+
+    address: str = _option(rules.peer_address)
+    port: int = _option(rules.number(1, 65535))
+    tables: tuple[str, ...] = _option(rules.several(rules.choice(*MONITORED)), MONITORED)
+    statistics_s: int = _option(rules.number(0, 86400), 60)
+
+
+@attrs.frozen(kw_only=True)
 class Config:
     """All settings of a node."""
 
     node: NodeConfig
     bgp: BgpConfig
+    policies: tuple[Policy, ...]  # [[policy]]
     peers: tuple[Peer, ...]  # [[peer]]; their ids are "configured-ADDRESS"
     store: StoreConfig
     api: ApiConfig
@@ -202,6 +221,7 @@ class Config:
     tables: TablesConfig
     dataplane: DataplaneConfig
     log: LogConfig
+    stations: tuple[BmpConfig, ...] = ()  # [[bmp]]
 
     @classmethod
     def load(cls, path: Path) -> Config:
@@ -240,6 +260,16 @@ PEER_OPTIONS = [
 ]
 """Of [[peer]]; the password stands in a file of its own."""
 
+POLICY_OPTIONS = [field.name for field in attrs.fields(Policy) if field.name != "id"]
+"""Of [[policy]]."""
+
+
+BMP_OPTIONS = [field.name for field in attrs.fields(BmpConfig)]
+"""Of [[bmp]]."""
+
+LISTS = ("policy", "peer", "bmp")
+"""Sections that there may be many of."""
+
 
 class _Reading:
     """One reading of one file, collecting what is wrong."""
@@ -251,33 +281,54 @@ class _Reading:
         self.faults: list[Fault] = []
 
     def config(self) -> Config:
-        self._refuse_unknown("", self.tree, [*SECTIONS, "peer"])
+        self._refuse_unknown("", self.tree, [*SECTIONS, *LISTS])
         sections: dict[str, Any] = {name: self._section(name, section) for name, section in SECTIONS.items()}
-        peers = self._peers(sections["bgp"] or BgpConfig())
+        policies = self._policies()
+        peers = self._peers(sections["bgp"] or BgpConfig(), [policy.name for policy in policies])
+        stations = self._stations()
         if self.faults:
             raise ConfigError(self.path, sorted(self.faults, key=lambda fault: fault.line))
-        return Config(peers=peers, **sections)
+        return Config(policies=policies, peers=peers, stations=stations, **sections)
 
     def _fault(self, section: str, index: int, key: str, reason: str) -> None:
-        name = f"peer[{index}]" if section == "peer" else section
+        name = f"{section}[{index}]" if section in LISTS else section
         dotted = ".".join(part for part in (name, key) if part)
         self.faults.append(Fault(dotted, self._line(section, index, key), reason))
 
     def _line(self, section: str, index: int, key: str) -> int:
         """Find the line of a key, or of its section when it has none; 0 when the file is written another way."""
+        if found := re.match(r"statement\[(\d+)\]", key):
+            return self._line_of_statement(index, int(found[1]), key)
+        key = re.split(r"[.\[]", key)[0]
         header = rf"\s*\[+\s*{re.escape(section)}\s*\]+" if section else r"(?!)"
-        inside, seen, found = not section, -1, 0
+        inside, seen, found_at = not section, -1, 0
         for number, line in enumerate(self.lines, 1):
             if re.match(r"\s*\[", line):
                 seen += (here := re.match(header, line) is not None)
                 inside = here and seen == index
                 if inside:
-                    found = number
+                    found_at = number
                 elif not section and re.match(rf"\s*\[+\s*{re.escape(key)}\b", line):
                     return number
             elif inside and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]", line):
                 return number
-        return found
+        return found_at
+
+    def _line_of_statement(self, policy: int, statement: int, key: str) -> int:
+        """Find the line of what the last name in "statement[1].match.prefixes[0]" calls, else of the statement."""
+        name = re.findall(r"[A-Za-z_]+", key)[-1]
+        policies = statements = -1
+        found_at = 0
+        for number, line in enumerate(self.lines, 1):
+            if re.match(r"\s*\[\[\s*policy\s*\]\]", line):
+                policies, statements = policies + 1, -1
+            elif re.match(r"\s*\[\[\s*policy\s*\.\s*statement\s*\]\]", line):
+                statements += 1
+                if (policies, statements) == (policy, statement):
+                    found_at = number
+            elif (policies, statements) == (policy, statement) and re.search(rf"\b{name}\s*=", line):
+                return number
+        return found_at
 
     def _refuse_unknown(self, section: str, given: dict[str, Any], known: Sequence[str], index: int = 0) -> None:
         for key in given:
@@ -306,20 +357,54 @@ class _Reading:
                 self._fault(name, 0, key, "is wanted")
         return section(**values) if len(self.faults) == before else None
 
-    def _peers(self, bgp: BgpConfig) -> tuple[Peer, ...]:
-        given = self.tree.get("peer", [])
+    def _each(self, section: str, known: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the number and the options of each section of a list that has what is wanted and nothing unknown."""
+        given = self.tree.get(section, [])
         if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
-            self._fault("", 0, "peer", "is a list of sections, [[peer]]")
-            return ()
-        peers: dict[str, Peer] = {}
+            self._fault("", 0, section, f"is a list of sections, [[{section}]]")
+            return
         for index, options in enumerate(given):
             before = len(self.faults)
-            self._refuse_unknown("peer", options, PEER_OPTIONS, index)
-            for key in ("address", "remote_as"):
+            self._refuse_unknown(section, options, known, index)
+            for key in wanted:
                 if key not in options:
-                    self._fault("peer", index, key, "is wanted")
-            if len(self.faults) > before:
+                    self._fault(section, index, key, "is wanted")
+            if len(self.faults) == before:
+                yield index, options
+
+    def _stations(self) -> tuple[BmpConfig, ...]:
+        stations: dict[tuple[str, int], BmpConfig] = {}
+        for index, options in self._each("bmp", BMP_OPTIONS, ("address", "port")):
+            values: dict[str, Any] = {}
+            for key, value in options.items():
+                try:
+                    values[key] = attrs.fields_dict(BmpConfig)[key].metadata["rule"](value)
+                except ValueError as error:
+                    self._fault("bmp", index, key, str(error))
+            if len(values) == len(options):
+                station = BmpConfig(**values)
+                if (station.address, station.port) in stations:
+                    self._fault("bmp", index, "address", f"{station.address} has a [[bmp]] of this port already")
+                stations[station.address, station.port] = station
+        return tuple(stations.values())
+
+    def _policies(self) -> tuple[Policy, ...]:
+        policies: dict[str, Policy] = {}
+        for index, options in self._each("policy", POLICY_OPTIONS, ("name",)):
+            try:
+                policy = Policy(id=options["name"], **options)
+            except IntentError as error:
+                for each in (error, *error.more):
+                    self._fault("policy", index, "name" if each.field == "id" else each.field, each.reason)
                 continue
+            if policy.name in policies:
+                self._fault("policy", index, "name", f"{policy.name!r} is another [[policy]] already")
+            policies[policy.name] = policy
+        return tuple(policies.values())
+
+    def _peers(self, bgp: BgpConfig, policies: Sequence[str]) -> tuple[Peer, ...]:
+        peers: dict[str, Peer] = {}
+        for index, options in self._each("peer", PEER_OPTIONS, ("address", "remote_as")):
             peer = self._peer(index, options, bgp)
             if peer is not None and peer.address in peers:
                 self._fault("peer", index, "address", f"{peer.address} has a [[peer]] already")
@@ -327,6 +412,9 @@ class _Reading:
                 self._fault("peer", index, "name", f"{peer.name!r} is another [[peer]] already")
             elif peer is not None:
                 peers[peer.address] = peer
+                for field, name in peer.policies():
+                    if name not in policies:
+                        self._fault("peer", index, field, f"there is no [[policy]] {name!r}")
         return tuple(peers.values())
 
     def _peer(self, index: int, options: dict[str, Any], bgp: BgpConfig) -> Peer | None:
@@ -338,22 +426,32 @@ class _Reading:
         }
         try:
             if "password_file" in fields:
-                fields["password"] = self._password(fields.pop("password_file"))
+                fields["password"] = self._secret("password_file", fields.pop("password_file"))
+            fields["tcp_ao"] = self._ao_keys(fields.get("tcp_ao", []))
             peer = Peer(id="unnamed", **fields)
         except IntentError as error:
             field = "password_file" if error.field == "password" else error.field
             self._fault("peer", index, field, error.reason)
             return None
-        return attrs.evolve(peer, id=f"configured-{peer.address}")
+        return attrs.evolve(peer, id=f"configured-{peer.address.replace('/', '-')}")
 
-    def _password(self, name: Any) -> str:
-        """Read a password from its file, whose last newline does not count."""
+    def _ao_keys(self, keys: Any) -> Any:
+        """Put the secrets of TCP-AO keys in the place of the names of their files."""
+        if not isinstance(keys, list) or not all(isinstance(key, dict) and "key_file" in key for key in keys):
+            raise IntentError("tcp_ao", None, "takes a list of tables with send_id, receive_id and key_file")
+        rest = [{name: value for name, value in key.items() if name != "key_file"} for key in keys]
+        return [
+            {**each, "secret": self._secret("tcp_ao", key["key_file"])} for each, key in zip(rest, keys, strict=True)
+        ]
+
+    def _secret(self, option: str, name: Any) -> str:
+        """Read a secret from its file, whose last newline does not count."""
         try:
             path = self.path.parent / rules.text(name)
             if stat.S_IMODE(path.stat().st_mode) & stat.S_IRWXO:
                 raise ValueError(f"{path} can be read by everybody; chmod 600 it")
             return path.read_text("utf-8").removesuffix("\n")
         except OSError as error:
-            raise IntentError("password_file", name, f"{name} cannot be read: {error.strerror}") from None
+            raise IntentError(option, name, f"{name} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise IntentError("password_file", name, str(error)) from None
+            raise IntentError(option, name, str(error)) from None

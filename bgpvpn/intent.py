@@ -29,10 +29,12 @@ from bgpvpn.objects import (
     Network,
     Object,
     Peer,
+    Policy,
     Port,
     Subnet,
     kind_of,
     make,
+    plural,
     title,
 )
 from bgpvpn.rules import is_host
@@ -51,6 +53,7 @@ __all__ = [
     "Network",
     "Object",
     "Peer",
+    "Policy",
     "Port",
     "Removal",
     "Stamp",
@@ -153,6 +156,10 @@ class Intent:
         return self.tables["association"]
 
     @property
+    def policies(self) -> Table[str, Policy]:
+        return self.tables["policy"]
+
+    @property
     def peers(self) -> Table[str, Peer]:
         return self.tables["peer"]
 
@@ -231,7 +238,9 @@ class Intent:
         named = [each for each in self.tables[kind].rows.values() if getattr(each, "name", "") == text]
         if len(named) > 1:
             where = ", ".join(f"{each.id} in project {each.project_id}" for each in named)
-            raise ConflictError("name", text, f"{len(named)} {kind}s are called {text!r}; say which by its id: {where}")
+            raise ConflictError(
+                "name", text, f"{len(named)} {plural(kind)} are called {text!r}; say which by its id: {where}"
+            )
         return named[0] if named else None
 
     # Indexes
@@ -270,6 +279,8 @@ class Intent:
             users = [title(port) for port in self.referring("network", thing.network_id, "port") if _uses(port, thing)]
             if users:
                 raise ConflictError("id", thing.id, f"ports have addresses in subnet {thing.cidr}: {_listed(users)}")
+        if isinstance(thing, Policy) and (peers := [title(p) for p in self.referring("policy", thing.id, "peer")]):
+            raise ConflictError("id", thing.id, f"policy {thing.name!r} is used by {_listed(peers)}")
         return [*self._referring.get(key, ()), key]
 
     # Rules
@@ -436,6 +447,9 @@ def _references(thing: Object) -> list[tuple[str, Key]]:
             return [("bgpvpn_id", ("bgpvpn", thing.bgpvpn_id)), ("network_id", ("network", thing.network_id))]
         case Association():
             return [("bgpvpn_id", ("bgpvpn", thing.bgpvpn_id)), ("port_id", ("port", thing.port_id or ""))]
+        case Peer():
+            fields = {name: field for field, name in thing.policies()}  # each once
+            return [(field, ("policy", name)) for name, field in fields.items()]
         case _:
             return []
 

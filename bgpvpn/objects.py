@@ -6,29 +6,38 @@ the prefix 10.0.0.1/8 becomes 10.0.0.0/8. What objects say of each other is look
 
 from __future__ import annotations
 
+import copy
 import difflib
 import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
 
-from bgpvpn import rules
+from bgpvpn import policies, rules
 from bgpvpn.rules import Rule
+from speaker import policy
+from speaker.session import ROLES, Role
+from speaker.terms import PrefixLimit
 from speaker.values import RouteDistinguisher, RouteTarget
 
-Kind = Literal["network", "subnet", "port", "bgpvpn", "association", "peer"]
+Kind = Literal["network", "subnet", "port", "bgpvpn", "association", "policy", "peer"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""In this order objects refer only to kinds before them, ports and bgpvpns before associations."""
+"""In this order objects refer only to kinds before them: ports before associations, policies before peers."""
 
 
 class IntentError(ValueError):
-    """The wish is refused; `field` says where, `value` is what was given, `reason` what is wrong."""
+    """The wish is refused; `field` says where, `value` is what was given, `reason` what is wrong.
 
-    def __init__(self, field: str, value: object, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
+    `more` has what else is wrong with it, as far as that was looked at.
+    """
+
+    def __init__(self, field: str, value: object, reason: str, more: Sequence[IntentError] = ()) -> None:
+        super().__init__("; ".join([f"{field}: {reason}", *map(str, more)]))
         self.field = field
         self.value = value
         self.reason = reason
+        self.more = tuple(more)
 
 
 class ConflictError(IntentError):
@@ -207,12 +216,84 @@ class Association:
 
 
 @attrs.frozen(kw_only=True)
+class Policy:
+    """What becomes of the routes of peers, in the form that people write (`bgpvpn.policies`); its name is its id."""
+
+    id: str
+    name: str
+    default: Literal["accept", "reject"] = "reject"
+    statement: tuple[dict[str, Any], ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(self, id=rules.identifier, name=rules.identifier, statement=copy.deepcopy)
+        if self.name != self.id:
+            raise IntentError("name", self.name, f"is the id of a policy as well, {self.id!r}")
+        if self.name in policies.BUILT_IN:
+            raise IntentError("name", self.name, f"{self.name!r} is always there")
+        self.read()
+        object.__setattr__(self, "statement", tuple(self.statement))
+
+    def read(self) -> policy.Policy:
+        """Return what it says; IntentError with everything that is wrong."""
+        try:
+            return policies.read(self.name, self.default, self.statement)
+        except policies.PolicyError as error:
+            first, *more = (IntentError(each.where, each.value, each.reason) for each in error.faults)
+            raise IntentError(first.field, first.value, first.reason, more) from None
+
+
+@attrs.frozen(kw_only=True)
+class AoKey:
+    """A master key tuple of TCP-AO (RFC 5925 section 3.1)."""
+
+    send_id: int  # what our segments name it by
+    receive_id: int  # and those of the peer
+    secret: str = attrs.field(repr=False)
+    algorithm: Literal["hmac-sha-1-96", "aes-128-cmac-96"] = "hmac-sha-1-96"  # RFC 5926
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            send_id=rules.number(0, 255),
+            receive_id=rules.number(0, 255),
+            algorithm=rules.choice("hmac-sha-1-96", "aes-128-cmac-96"),
+        )
+        check_secret("secret", self.secret)
+
+
+def _ao_keys(value: Any) -> tuple[AoKey, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError("takes a list of keys")
+    keys = []
+    known = {field.name for field in attrs.fields(AoKey)}
+    for number, each in enumerate(value):
+        if isinstance(each, AoKey):
+            keys.append(each)
+        elif not isinstance(each, Mapping) or not {"send_id", "receive_id", "secret"} <= set(each) <= known:
+            raise ValueError(f"key {number} takes send_id, receive_id, a secret, and an algorithm if not hmac-sha-1-96")
+        else:
+            keys.append(AoKey(**each))
+    for name in ("send_id", "receive_id"):
+        if len({getattr(key, name) for key in keys}) < len(keys):
+            raise ValueError(f"two keys have one {name}")
+    return tuple(keys)
+
+
+def check_secret(field: str, value: object) -> None:
+    """Refuse what the kernel does not take as a key, without showing it."""
+    if not isinstance(value, str) or not 1 <= len(value.encode()) <= 80:
+        raise IntentError(field, "***", "takes 1 to 80 octets of text")
+    if not value.isprintable():
+        raise IntentError(field, "***", "takes no control characters")
+
+
+@attrs.frozen(kw_only=True)
 class Peer:
-    """A BGP neighbour."""
+    """A BGP neighbour, or all those in a prefix that connect to us."""
 
     id: str
     name: str = ""
-    address: str
+    address: str  # or a prefix
     remote_as: int
     port: int = 179
     local_as: int | None = None  # None: the node's
@@ -223,7 +304,19 @@ class Peer:
     multihop_ttl: int | None = None  # None: 1 towards another AS, 64 within ours
     ttl_security_hops: int | None = None  # RFC 5082
     password: str | None = attrs.field(default=None, repr=False)  # RFC 2385
+    tcp_ao: tuple[AoKey, ...] = ()  # RFC 5925; the peer is asked to use the first
     restart_time_s: int = 120  # RFC 4724
+    long_lived_s: int = 0  # RFC 9494
+    dynamic_limit: int = 100  # how many there may be in the prefix
+    import_policy: str | Mapping[str, str] | None = None  # a name, or names by family; None: accept within our AS
+    export_policy: str | Mapping[str, str] | None = None
+    route_reflector_client: bool = False  # RFC 4456
+    add_path_receive: tuple[str, ...] = ()  # families, RFC 7911
+    add_path_send: tuple[str, ...] = ()
+    paths_out: int = 4  # of a destination, in the families of add_path_send
+    role: Role | None = None  # ours, RFC 9234
+    strict_role: bool = False
+    prefix_limits: Mapping[str, PrefixLimit] = 1_000_000  # type: ignore[assignment]  # by family; see rules
     admin_state_up: bool = True
 
     def __attrs_post_init__(self) -> None:
@@ -231,7 +324,7 @@ class Peer:
             self,
             id=rules.identifier,
             name=rules.name,
-            address=rules.peer_address,
+            address=rules.range_or_address,
             remote_as=rules.as_number,
             port=rules.number(1, 65535),
             local_as=rules.optional(rules.as_number),
@@ -241,28 +334,65 @@ class Peer:
             hold_time_s=rules.hold_time,
             multihop_ttl=rules.optional(rules.number(1, 255)),
             ttl_security_hops=rules.optional(rules.number(1, 254)),
+            tcp_ao=_ao_keys,
             restart_time_s=rules.number(0, 4095),
+            long_lived_s=rules.number(0, (1 << 24) - 1),
+            dynamic_limit=rules.number(1, 10_000),
+            import_policy=rules.optional(rules.policies),
+            export_policy=rules.optional(rules.policies),
+            route_reflector_client=rules.flag,
+            add_path_receive=rules.some_families,
+            add_path_send=rules.some_families,
+            paths_out=rules.number(1, 32),
+            role=rules.optional(rules.choice(*ROLES)),
+            strict_role=rules.flag,
+            prefix_limits=rules.prefix_limits,
             admin_state_up=rules.flag,
         )
+        self._check_families()
+        if self.long_lived_s and not self.restart_time_s:
+            raise IntentError("long_lived_s", self.long_lived_s, "begins when restart_time_s ends, and that is 0")
+        if self.strict_role and self.role is None:
+            raise IntentError("strict_role", True, "asks for the role of the peer, and there is none of ours")
         if self.multihop_ttl is not None and self.ttl_security_hops is not None:
             raise IntentError(
                 "ttl_security_hops", self.ttl_security_hops, "TTL security and multihop_ttl exclude each other"
             )
         if self.local_address is not None and (":" in self.local_address) != (":" in self.address):
             raise IntentError("local_address", self.local_address, f"is of another address family than {self.address}")
-        self._check_password()
+        self._check_keys()
 
-    def _check_password(self) -> None:
-        """Refuse what TCP_MD5SIG does not take, without showing it."""
-        if self.password is None:
-            return
-        if not isinstance(self.password, str) or not 1 <= len(self.password.encode()) <= 80:
-            raise IntentError("password", "***", "takes 1 to 80 octets of text")
-        if not self.password.isprintable():
-            raise IntentError("password", "***", "takes no control characters")
+    @property
+    def dynamic(self) -> bool:
+        """Whether it stands for all peers in a prefix."""
+        return "/" in self.address
+
+    def policies(self) -> Iterator[tuple[str, str]]:
+        """Yield the field and the name of each policy that it uses, but for those that are always there."""
+        for field, value in (("import_policy", self.import_policy), ("export_policy", self.export_policy)):
+            for name in {value: None} if isinstance(value, str) else dict.fromkeys((value or {}).values()):
+                if name not in policies.BUILT_IN:
+                    yield field, name
+
+    def _check_families(self) -> None:
+        """Refuse families beside those of the session."""
+        for field in ("add_path_receive", "add_path_send", "import_policy", "export_policy", "prefix_limits"):
+            value = getattr(self, field)
+            if value is not None and not isinstance(value, str):
+                for family in value:
+                    if family not in (*self.families, rules.EVERY_FAMILY):
+                        raise IntentError(
+                            field, family, f"{family} is not among the families {', '.join(self.families)}"
+                        )
+
+    def _check_keys(self) -> None:
+        if self.password is not None:
+            check_secret("password", self.password)
+            if self.tcp_ao:
+                raise IntentError("tcp_ao", "***", "TCP-AO and a password of TCP MD5 exclude each other")
 
 
-Object = Network | Subnet | Port | Bgpvpn | Association | Peer
+Object = Network | Subnet | Port | Bgpvpn | Association | Policy | Peer
 
 CLASSES: dict[Kind, type[Any]] = {
     "network": Network,
@@ -270,6 +400,7 @@ CLASSES: dict[Kind, type[Any]] = {
     "port": Port,
     "bgpvpn": Bgpvpn,
     "association": Association,
+    "policy": Policy,
     "peer": Peer,
 }
 FIXED: dict[Kind, tuple[str, ...]] = {
@@ -278,6 +409,7 @@ FIXED: dict[Kind, tuple[str, ...]] = {
     "port": ("project_id", "network_id"),
     "bgpvpn": ("project_id", "type"),
     "association": ("bgpvpn_id", "network_id", "port_id"),
+    "policy": ("name",),
     "peer": ("address",),
 }
 """Fields that stay as they were made."""
@@ -300,6 +432,11 @@ def make(kind: Kind, fields: dict[str, Any]) -> Object:
         if field.default is attrs.NOTHING and name not in fields:
             raise IntentError(name, None, f"a {kind} needs it")
     return CLASSES[kind](**fields)  # type: ignore[no-any-return]
+
+
+def plural(kind: Kind) -> str:
+    """Return what several objects of a kind are called."""
+    return "policies" if kind == "policy" else f"{kind}s"
 
 
 def title(thing: Object) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from speaker.terms import PrefixLimit
 from speaker.values import Family, Mac
 
 Rule = Callable[[Any], Any]
@@ -190,3 +191,71 @@ def families(value: Any) -> tuple[str, ...]:
     if not names:
         raise ValueError("takes at least one family")
     return names
+
+
+def some_families(value: Any) -> tuple[str, ...]:
+    """Address families, or none."""
+    return several(lambda text: Family.parse(text).text)(value)
+
+
+def range_or_address(value: Any) -> str:
+    """Where a peer is, or a prefix in which any number of them are."""
+    if "/" not in text(value):
+        return peer_address(value)
+    network = ipaddress.ip_network(prefix(value))
+    if network.is_link_local or network.is_unspecified:
+        raise ValueError(f"{value!r} is a prefix in which no peer can be")
+    return str(network)
+
+
+def policies(value: Any) -> str | dict[str, str]:
+    """The name of a policy, or a table of names by family."""
+    if isinstance(value, str):
+        return identifier(value)
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"takes the name of a policy, or a table of them by family, not {value!r}")
+    return {Family.parse(text(family)).text: identifier(each) for family, each in value.items()}
+
+
+EVERY_FAMILY = "all"
+
+
+def prefix_limits(value: Any) -> dict[str, PrefixLimit]:
+    """How many routes a peer may tell: a limit for every family, or a table of them by family, "all" for the others."""
+    if not isinstance(value, Mapping) or "most" in value:
+        return {EVERY_FAMILY: _prefix_limit(value)}
+    return {
+        family if family == EVERY_FAMILY else Family.parse(text(family)).text: _prefix_limit(each)
+        for family, each in value.items()
+    }
+
+
+def _prefix_limit(value: Any) -> PrefixLimit:
+    if isinstance(value, PrefixLimit):
+        return value
+    by: dict[str, Rule] = {
+        "most": number(1, 0xFFFFFFFF),
+        "warn_percent": number(1, 100),
+        "action": choice("block", "warn", "restart"),
+        "restart_s": _restart_s,
+    }
+    if not isinstance(value, Mapping):
+        return PrefixLimit(most=by["most"](value))
+    for key in value:
+        if key not in by:
+            raise ValueError(f"{key!r} is not known; there are {', '.join(by)}")
+    if "most" not in value:
+        raise ValueError("'most' is wanted")
+    found = {}
+    for key, each in value.items():
+        try:
+            found[key] = by[key](each)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    return PrefixLimit(**found)
+
+
+def _restart_s(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 86400:
+        raise ValueError(f"takes 1 to 86400 seconds, not {value!r}")
+    return float(value)

@@ -30,18 +30,21 @@ from bgpvpn.config import Config
 from bgpvpn.dataplane.rows import Dataplane, RouteTable
 from bgpvpn.dataplane.words import row_text
 from bgpvpn.desired import Desired
+from bgpvpn.dumping import dump
 from bgpvpn.instance import NodeIdentity
 from bgpvpn.intent import Change, Intent, Key, Removal, Stamp, Store, StoredLease, StoreError
 from bgpvpn.kernel_view import kernel
 from bgpvpn.metrics import metrics
+from bgpvpn.monitoring import Monitoring
 from bgpvpn.node import Node, NodeSettings
-from bgpvpn.objects import Bgpvpn, Kind, Object, title
+from bgpvpn.objects import Bgpvpn, Kind, Object, Policy, kind_of, title
 from bgpvpn.peering import Peering
 from bgpvpn.reconcile import Reconciler
 from bgpvpn.statuses import ACTIVE
 from bgpvpn.views import Plain
-from speaker.adj_rib_in import Own
+from speaker.adj_rib_in import AdjRibIn, Own
 from speaker.engine import Engine
+from speaker.monitor import Identity
 from speaker.sockets import canonical
 from speaker.transport import Transport
 from speaker.values import prefix_bytes
@@ -93,20 +96,29 @@ class RunningNode:
         self.node = Node(settings, self.intent, leases, self.reconciler.status, self.desired, interner)
         identity = settings.identity
         addresses = [address for address in (identity.tunnel_v4, identity.tunnel_v6) if address is not None]
-        own = Own(identity.router_id, frozenset({settings.local_as}), frozenset(addresses))
+        own = Own(
+            identity.router_id,
+            frozenset({settings.local_as}),
+            frozenset(addresses),
+            cluster_id=ipaddress.ip_address(config.node.cluster_id or config.node.router_id).packed,
+        )
         self.engine = Engine(self.node.rib, self.node.interest, own, interner)
         self.transport = Transport(
             [(address, config.bgp.port) for address in config.bgp.listen], pump=self._pump, busy=self._busy
         )
         self._restarting = False
+        self.monitoring = Monitoring(
+            config.stations, self.engine, lambda: self.transport.peers, _identity(config, identity.router_id)
+        )
+        self._loop = asyncio.get_running_loop()
         self.peering = Peering(
             config.node,
             self.intent,
             self.engine,
             self.transport,
             restarting=lambda: self._restarting and not self.reconciler.synced,
+            time=self._loop.time,
         )
-        self._loop = asyncio.get_running_loop()
         self._leases = leases.table.reader()
         self._leases.take()  # what is loaded is on disk
         self._statuses = self.reconciler.status.reader()
@@ -126,7 +138,8 @@ class RunningNode:
     def _take_over(self, leases: Leases) -> None:
         changes, stored = self.store.load()
         leases.load(stored)
-        configured = [Change("peer", peer.id, peer, Stamp(1, time.time(), time.time())) for peer in self.config.peers]
+        wishes: list[Object] = [*self.config.policies, *self.config.peers]
+        configured = [Change(kind_of(each), each.id, each, Stamp(1, time.time(), time.time())) for each in wishes]
         refused = self.intent.load(configured, configured=True)
         refused += self.intent.load(changes)
         for change, error in refused:
@@ -143,6 +156,7 @@ class RunningNode:
         self._restarting = unknown or any(actual.rows.values()) or any(actual.routes.values())
         self._settle(now)
         self.transport.start()
+        self.monitoring.start()
         fileno = getattr(self.dataplane, "fileno", None)
         if fileno is not None:
             self._loop.add_reader(fileno(), self._disturbed)
@@ -177,6 +191,7 @@ class RunningNode:
         if fileno is not None:
             self._loop.remove_reader(fileno())
         await self.transport.stop(graceful=graceful)
+        await self.monitoring.stop()
 
     async def drain(self) -> list[str]:
         """Withdraw everything and take everything out of the kernel; return what could not be removed."""
@@ -197,11 +212,14 @@ class RunningNode:
             with self._surviving(now):
                 self.peering.sync()
                 self.engine.tick(now)
+                for report in self.engine.take_reports():
+                    log.warning("%s", report)
                 done = self._step(now)
                 self._gate(now, done)
                 if done:
                     self.transport.pump_soon()
                 self._tell()
+        self.monitoring.flush()
         self._arm(now)
 
     @contextlib.contextmanager
@@ -276,8 +294,14 @@ class RunningNode:
         if not self.engine.released and (expired or all_said):
             self.engine.release()
             self.transport.pump_soon()
+        if self.engine.selected and self.reconciler.synced:
+            return
+        peers = self.intent.peers.rows.values()
+        wanted = [canonical(peer.address) for peer in peers if peer.admin_state_up and not peer.dynamic]
+        if not self.engine.selected and (expired or self.engine.heard_all(wanted)):
+            self.engine.select()
+            self.transport.pump_soon()
         if not self.reconciler.synced and not self._node_work:
-            wanted = [canonical(peer.address) for peer in self.intent.peers.rows.values() if peer.admin_state_up]
             synced = self.engine.synced(wanted)
             if synced or expired:
                 reason = "all peers are in sync" if synced else "the deferral time is over"
@@ -373,11 +397,11 @@ class RunningNode:
 
     def status(self) -> Plain:
         """Return what the node says of itself."""
-        reconciler, peers = self.reconciler, self.transport.peers
+        reconciler = self.reconciler
         troubles = [
             f"the session with {wish.address} is not established"
             for wish in self.intent.peers.rows.values()
-            if wish.admin_state_up and sessions.verdict(wish, peers.get(canonical(wish.address))) != ACTIVE
+            if wish.admin_state_up and self.peering.verdict(wish)[0] != ACTIVE[0]
         ]
         if self.transport.accept_paused:
             troubles.append("connections of peers wait: no file descriptor is free")
@@ -398,18 +422,16 @@ class RunningNode:
             "synced": reconciler.synced,
             "in_order": reconciler.in_order and not self._node_work,
             "degraded": troubles,
+            "monitoring": self.monitoring.states(),
         }
 
     def sessions(self) -> list[Plain]:
         """Return one entry for each peer."""
-        now = self._loop.time()
-        found = []
-        for wish in self.intent.peers.rows.values():
-            address = canonical(wish.address)
-            peer, neighbour = self.transport.peers.get(address), self.engine.neighbours.get(address)
-            if peer is not None and neighbour is not None:
-                found.append(sessions.session(wish, peer, neighbour, self.node.rib, now))
-        return found
+        now, peers = self._loop.time(), self.transport.peers
+        return [
+            sessions.session(wish, address, peers[address], self.engine.neighbours[address], self.node.rib, now)
+            for address, wish in self.peering.neighbours()
+        ]
 
     def routes(
         self,
@@ -420,9 +442,20 @@ class RunningNode:
         vpn: Bgpvpn | None,
         source: str | None,
         most: int,
+        received: bool,
     ) -> list[Plain]:
         """Return the routes that fit all that is given, at most so many."""
-        return views.routes(self.node, family, route_target, prefix, source, most, vpn)
+        heard = self._heard()
+        return views.routes(self.node, family, route_target, prefix, source, most, vpn, heard=heard, received=received)
+
+    def malformed(self, peer: str) -> list[Plain] | None:
+        """Return the last messages that broke the protocol, of a peer by its address or name; None: there is none."""
+        now = self._loop.time()
+        return next((sessions.malformed(self.transport.peers[at], now) for at in self.peering.find(peer)), None)
+
+    def try_policy(self, policy: Policy, wanted: Plain) -> list[Plain]:
+        """Return what a policy would make of routes (`api.bodies.PolicyTest`); IntentError if that cannot be."""
+        return self.peering.try_policy(policy, wanted)
 
     def instances(self) -> list[Plain]:
         """Return the segments of the node with their VRFs and EVIs."""
@@ -438,8 +471,7 @@ class RunningNode:
 
     def explain_prefix(self, prefix: str) -> Plain:
         """Walk the tables for a prefix or an address; ValueError if it is none."""
-        heard = {name: each.adj_rib_in for name, each in self.engine.neighbours.items()}
-        answer = views.explain_prefix(self.node, prefix, heard, self._told())
+        answer = views.explain_prefix(self.node, prefix, self._heard(), self._told())
         network = ipaddress.ip_network(answer["prefix"])
         for instance in answer["instances"]:
             if instance["candidates"] and not isinstance(instance["wanted"], str):
@@ -452,12 +484,29 @@ class RunningNode:
         """Walk the tables for a port that is there."""
         return views.explain_port(self.node, port_id, self._told())
 
+    def _heard(self) -> dict[str, AdjRibIn]:
+        return {name: each.adj_rib_in for name, each in self.engine.neighbours.items()}
+
     def _told(self) -> dict[str, Any]:
         return {name: each.adj_rib_out for name, each in self.engine.neighbours.items()}
 
+    def mrt(self, families: Sequence[str], *, pre_policy: bool) -> Iterator[bytes]:
+        """Yield the routes of these families, or of all, as MRT records."""
+        times = {"started_at": self.started_at, "now": self._loop.time(), "wall": time.time()}
+        settings = self.node.settings
+        return dump(settings, self.engine, self.transport.peers, families, pre_policy=pre_policy, **times)
+
     def metrics(self) -> list[Plain]:
         """Return counters and gauges."""
-        return metrics(self.node, self.reconciler, self.sessions(), self.dataplane.messages())
+        found = metrics(self.node, self.reconciler, self.sessions(), self.dataplane.messages())
+        return found + self.monitoring.metrics()
+
+
+def _identity(config: Config, router_id: bytes) -> Identity:
+    """Return what monitoring stations know the node by."""
+    name = config.node.host or config.node.router_id
+    description = f"bgpvpnd {bgpvpn.__version__}"
+    return Identity(name=name, description=description, asn=config.node.local_as, router_id=router_id)
 
 
 def settings_of(config: Config) -> NodeSettings:

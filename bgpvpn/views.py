@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 from bgpvpn.desired import InVrf, Labelled, NextHop, OnBridge, Via
 from bgpvpn.instance import Instance, targets
@@ -19,8 +19,9 @@ from bgpvpn.objects import Bgpvpn, Port
 from bgpvpn.segment import Endpoint, Segment
 from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
-from speaker.decision import LOCAL, Candidate, local_pref, tiers
+from speaker.decision import LLGR_STALE, LOCAL, Candidate, local_pref, tiers
 from speaker.path import Path
+from speaker.rib import Rib, peer_of
 from speaker.values import Family, Mac, RouteTarget, address_text, key_text, prefix_bytes, prefix_text
 from speaker.wire.community import community_text
 
@@ -53,6 +54,7 @@ def path_plain(path: Path, family: Family) -> Plain:
         "med": attributes.med,
         "route_targets": sorted(str(RouteTarget(wire)) for wire in attributes.route_targets),
         "communities": [f"{c >> 16}:{c & 0xFFFF}" for c in attributes.communities],
+        "large_communities": [":".join(map(str, each)) for each in attributes.large_communities],
         "extended_communities": [
             community_text(wire) for wire in attributes.ext_communities if wire not in attributes.route_targets
         ],
@@ -71,10 +73,13 @@ def _origin(origin: int) -> str:
     return ORIGINS[origin] if origin < 3 else str(origin)
 
 
-def source_text(node: Node, source: str) -> str:
-    """Return the name of a source: a peer's id, or "local"."""
-    peer = node.intent.peers.get(source)
-    return source if peer is None else peer.address
+def source_text(source: str) -> str:
+    """Return the name of a source: a peer's address, or "local"."""
+    return peer_of(source)
+
+
+Heard = Mapping[str, AdjRibIn]
+"""What peers told, by the name of their source."""
 
 
 def routes(
@@ -85,45 +90,112 @@ def routes(
     source: str | None = None,
     most: int = 10_000,
     vpn: Bgpvpn | None = None,
+    *,
+    heard: Heard | None = None,
+    received: bool = False,
 ) -> list[Plain]:
-    """Return the routes of the RIB that fit, at most `most`; of a VPN: those that it imports or exports."""
-    return list(islice(_routes(node, family, route_target, prefix, source, vpn), most))
+    """Return the routes of the RIB that fit, at most `most`; of a VPN: those that it imports or exports.
+
+    `received`: instead of them those of peers as they came, before the import policy.
+    """
+    heard = heard or {}
+    wanted = None if family is None else Family.parse(family)
+    if received:
+        rows = as_they_came({peer: each for peer, each in heard.items() if source in (None, peer)}, wanted)
+    else:
+        rows = in_rib(node.rib, heard, wanted, source)
+    return list(islice(_routes(node, rows, heard, route_target, prefix, vpn), most))
+
+
+class Row(NamedTuple):
+    """One route and where it is from."""
+
+    family: Family
+    key: bytes
+    path: Path
+    source: str  # a peer, or LOCAL
+    path_id: int | None  # where the session has them (RFC 7911)
+
+
+def in_rib(rib: Rib, heard: Heard, wanted: Family | None = None, source_wanted: str | None = None) -> Iterator[Row]:
+    """Yield the routes of the RIB, of a family and a source if these are wanted."""
+    for (family, source), table in rib.tables.items():
+        peer = peer_of(source)
+        if wanted not in (None, family) or source_wanted not in (None, peer):
+            continue
+        adj_rib_in = heard.get(peer)
+        with_ids = adj_rib_in is not None and adj_rib_in.has_path_ids(family)
+        for key, path in list(table.rows.items()):
+            path_id = None
+            if with_ids and adj_rib_in is not None:
+                ids = adj_rib_in.sources(family, key)
+                path_id = next((number for number, at in ids.items() if at == source), None)
+            yield Row(family, key, path, peer, path_id)
+
+
+def as_they_came(heard: Heard, wanted: Family | None = None) -> Iterator[Row]:
+    """Yield the routes of peers before the import policy: what it changed or rejected, and the rest from the RIB."""
+    for peer, adj_rib_in in heard.items():
+        tables: dict[Family, list[dict[bytes, Path]]] = {family: [] for family in adj_rib_in.held}
+        for (family, source), table in adj_rib_in.rib.tables.items():
+            if peer_of(source) == peer:
+                tables.setdefault(family, []).append(table.rows)
+        for family, of_slots in tables.items():
+            if wanted not in (None, family):
+                continue
+            held = adj_rib_in.held[family].rows if family in adj_rib_in.held else {}
+            if not adj_rib_in.has_path_ids(family):
+                for key in dict.fromkeys(chain(*of_slots, held)):
+                    path = held.get(key) or next(rows[key] for rows in of_slots if key in rows)
+                    yield Row(family, key, path, peer, None)
+                continue
+            for told, path in list(held.items()):
+                yield Row(family, told[4:], path, peer, int.from_bytes(told[:4], "big"))
+            for key in dict.fromkeys(chain(*of_slots)):
+                for path_id, source in adj_rib_in.sources(family, key).items():
+                    if path_id.to_bytes(4, "big") + key not in held:
+                        yield Row(family, key, adj_rib_in.rib.table(family, source).rows[key], peer, path_id)
 
 
 def _routes(
     node: Node,
-    family: str | None,
+    rows: Iterable[Row],
+    heard: Heard,
     route_target: str | None,
     prefix: str | None,
-    source: str | None,
     vpn: Bgpvpn | None,
 ) -> Iterator[Plain]:
     of_vpn = None if vpn is None else targets([vpn], "import") | targets([vpn], "export")
-    wanted_family = None if family is None else Family.parse(family)
     wanted_target = None if route_target is None else RouteTarget.parse(route_target).wire
     about = None if prefix is None else ipaddress.ip_network(prefix, strict=False)
-    for (its_family, its_source), table in node.rib.tables.items():
-        if wanted_family not in (None, its_family):
+    for row in rows:
+        if wanted_target is not None and wanted_target not in row.path.attributes.route_targets:
             continue
-        if source is not None and source not in (its_source, source_text(node, its_source)):
+        if of_vpn is not None and of_vpn.isdisjoint(row.path.attributes.route_targets):
             continue
-        for key, path in list(table.rows.items()):
-            if wanted_target is not None and wanted_target not in path.attributes.route_targets:
-                continue
-            if of_vpn is not None and of_vpn.isdisjoint(path.attributes.route_targets):
-                continue
-            if about is not None and not _is_about(its_family, key, about):
-                continue
-            yield {
-                "family": its_family.text,
-                "nlri": key_text(its_family, key),
-                "source": source_text(node, its_source),
-                "imported_by": [each.name for each in _importers(node, its_family, path)],
-                **path_plain(path, its_family),
-            }
+        if about is not None and not is_about(row.family, row.key, about):
+            continue
+        yield {
+            "family": row.family.text,
+            "nlri": key_text(row.family, row.key),
+            "source": row.source,
+            "path_id": row.path_id,
+            "stale": _stale(row, heard),
+            "imported_by": [each.name for each in _importers(node, row.family, row.path)],
+            **path_plain(row.path, row.family),
+        }
 
 
-def _is_about(family: Family, key: bytes, network: Network) -> bool:
+def _stale(row: Row, heard: Heard) -> str:
+    """Say whether a route outlives its session, or that of somebody before it; "": no."""
+    if LLGR_STALE in row.path.attributes.communities:
+        return "long-lived"
+    told = row.key if row.path_id is None else row.path_id.to_bytes(4, "big") + row.key
+    adj_rib_in = heard.get(row.source)
+    return "" if adj_rib_in is None or told not in adj_rib_in.stale.get(row.family, ()) else "restarting"
+
+
+def is_about(family: Family, key: bytes, network: Network) -> bool:
     """Tell whether a route is to a network; an EVPN MAC/IP route is to its address."""
     address, length = network.network_address.packed, network.prefixlen
     match family:
@@ -208,10 +280,10 @@ def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: M
         elif (words := _covering(node, vrf, family, network)) is not None:
             covering.append({"name": _title(node, name), "candidates": [], "table": vrf.table, "wanted": words})
     for source, adj_rib_in in heard.items():
-        for (its_family, key), reason in adj_rib_in.refused.items():
+        for its_family, key, _, reason in adj_rib_in.refusals():
             if its_family is family and key[8:] == prefix:
                 answer["refused"].append(
-                    {"nlri": key_text(family, key), "source": source_text(node, source), "reason": reason}
+                    {"nlri": key_text(family, key), "source": source_text(source), "reason": reason}
                 )
     for source, table in node.rib.sources(family):
         for key, path in table.rows.items():
@@ -219,7 +291,7 @@ def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: M
                 answer["not_imported"].append(
                     {
                         "nlri": key_text(family, key),
-                        "source": source_text(node, source),
+                        "source": source_text(source),
                         "reason": "no VPN of this node imports any of its route targets",
                         **path_plain(path, family),
                     }
@@ -286,7 +358,7 @@ def _walk(node: Node, vrf: Ipvpn, family: Family, prefix: bytes) -> Plain | None
         "candidates": [
             {
                 "nlri": key_text(family, candidate.key),
-                "source": source_text(node, candidate.source),
+                "source": source_text(candidate.source),
                 "verdict": _verdict(candidate, found, vrf.refusal(candidate.path)),
                 **path_plain(candidate.path, family),
             }
@@ -339,9 +411,9 @@ def _own(node: Node, family: Family, key: bytes, told: Mapping[str, AdjRibOut]) 
         "nlri": key_text(family, key),
         "announced": not waits,
         "waits_for": [{"object": f"{kind} {name}", **_status(node, (kind, name))} for kind, name in waits],
-        "told_to": [source_text(node, peer) for peer, out in told.items() if key in out.sent.get(family, {})],
+        "told_to": [source_text(peer) for peer, out in told.items() if key in out.sent.get(family, {})],
         "not_told_to": [
-            {"peer": source_text(node, peer), "reason": out.reason_untold(family, key)}
+            {"peer": source_text(peer), "reason": out.reason_untold(family, key)}
             for peer, out in told.items()
             if key not in out.sent.get(family, {})
         ],

@@ -92,6 +92,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.views",
             "bgpvpn.statuses",
             "bgpvpn.sessions",
+            "bgpvpn.trial",
             "bgpvpn.kernel_view",
             "bgpvpn.dumping",
             "bgpvpn.metrics",

@@ -15,14 +15,15 @@ from starlette.routing import Route
 
 from bgpvpn.api import mrt
 from bgpvpn.api.answers import HANDLERS, answer
-from bgpvpn.api.bodies import AssociationOfBgpvpn
+from bgpvpn.api.bodies import AssociationOfBgpvpn, PolicyTest
 from bgpvpn.api.boundary import Node
 from bgpvpn.api.events import MEDIA_TYPE, Watchers
 from bgpvpn.api.looking_glass import Views
 from bgpvpn.api.objects import Objects, filters_of
 from bgpvpn.api.openapi import Operation, document
+from bgpvpn.api.policies import PolicyTrial
 from bgpvpn.api.requests import check_host, check_parameters
-from bgpvpn.objects import CLASSES
+from bgpvpn.objects import CLASSES, plural
 
 
 class Api(Starlette):
@@ -63,8 +64,8 @@ async def _dispatch(methods: dict[str, Operation], request: Request) -> Response
 
 def _operations(node: Node) -> Iterable[Operation]:
     for kind in CLASSES:
-        objects, path = Objects(node, kind), f"/v1/{kind}s"
-        yield Operation("GET", path, objects.show_all, f"List {kind}s", kind, filters=filters_of(kind))
+        objects, path = Objects(node, kind), f"/v1/{plural(kind)}"
+        yield Operation("GET", path, objects.show_all, f"List {plural(kind)}", kind, filters=filters_of(kind))
         yield Operation("POST", path, objects.create, f"Make a {kind}", kind)
         yield Operation("GET", f"{path}/{{ref}}", objects.show, f"Show a {kind}", kind)
         yield Operation("PATCH", f"{path}/{{ref}}", objects.change, f"Change a {kind}", kind)
@@ -73,15 +74,19 @@ def _operations(node: Node) -> Iterable[Operation]:
     yield Operation("GET", path, below.show_all_below, "List what is bound to a VPN", "association")
     words = "Bind a network or a port to a VPN"
     yield Operation("POST", path, below.create_below, words, "association", AssociationOfBgpvpn)
+    trial, words = PolicyTrial(node), "Try a policy on a route, or on those of a peer; nothing is changed"
+    yield Operation("POST", "/v1/policies/{ref}/test", trial.test, words, "array", PolicyTest)
     views = Views(node)
     yield Operation("GET", "/v1/status", views.status, "Show what the node says of itself", "object")
     yield Operation("GET", "/v1/sessions", views.sessions, "Show the BGP sessions", "array")
-    filters = ("family", "rt", "prefix", "vpn", "source", "limit")
+    words = "Show the last messages of a peer that broke the protocol"
+    yield Operation("GET", "/v1/sessions/{ref}/malformed", views.malformed, words, "array")
+    filters = ("family", "rt", "prefix", "vpn", "source", "limit", "received")
     yield Operation("GET", "/v1/routes", views.routes, "Show routes", "array", filters=filters)
     yield Operation("GET", "/v1/instances", views.instances, "Show segments, VRFs and EVIs", "array")
     yield Operation("GET", "/v1/kernel", views.kernel, "Show what the kernel took and what it refused", "object")
     words = "Explain what became of a prefix or a port; exactly one of the two"
     yield Operation("GET", "/v1/explain", views.explain, words, "object", filters=("prefix", "port"))
-    words, filters = "Dump the routes in MRT format (RFC 6396)", ("families", "view")
-    yield Operation("GET", "/v1/mrt", mrt.Mrt(node).dump, words, mrt.MEDIA_TYPE, filters=filters)
+    words = "Dump the routes in MRT format (RFC 6396)"
+    yield Operation("GET", "/v1/mrt", mrt.Mrt(node).dump, words, mrt.MEDIA_TYPE, filters=("families", "view"))
     yield Operation("GET", "/metrics", views.metrics, "Show metrics as Prometheus reads them", "text/plain")

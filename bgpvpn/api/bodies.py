@@ -119,10 +119,63 @@ class AssociationBody(AssociationOfBgpvpn, forbid_unknown_fields=True, kw_only=T
     bgpvpn_id: Ref
 
 
-class PeerBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A BGP neighbour."""
+class PolicyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What becomes of the routes of peers, as [[policy]] of the configuration file has it, which says what it means."""
 
-    address: str
+    name: Annotated[str, Meta(description="its id as well")]
+    default: Annotated[
+        Literal["accept", "reject"], Meta(description="of a route that no statement accepts or rejects")
+    ] = "reject"
+    statement: Annotated[
+        list[dict[str, Any]], Meta(description='{"name", "match": {...}, "set": {...}, "then"}, looked at in order')
+    ] = []
+
+
+class PolicyTest(msgspec.Struct, forbid_unknown_fields=True):
+    """What a policy is to be tried on: one route that is given here, or those of a peer that the node holds."""
+
+    peer: Annotated[str | None, Meta(description="address or name")] = None
+    direction: Annotated[Literal["in", "out"], Meta(description="what it told us, or what it would be told")] = "in"
+    family: Annotated[str | None, Meta(description="wanted with a route; with a peer: only this one")] = None
+    prefix: Annotated[str | None, Meta(description="with a peer: only routes to it")] = None
+    route: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="prefix, rd, route_type, as_path, communities, ext_communities, large_communities, "
+            "route_targets, next_hop, local_pref, med, neighbour, neighbour_as"
+        ),
+    ] = None
+    limit: Annotated[int, Meta(ge=1, le=10_000, description="at most so many routes")] = 1000
+
+
+class AoKeyBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A key of TCP-AO (RFC 5925)."""
+
+    send_id: int
+    receive_id: int
+    secret: Annotated[str, Meta(description="shown as ***")]
+    algorithm: Literal["hmac-sha-1-96", "aes-128-cmac-96"] = "hmac-sha-1-96"
+
+
+PolicyNames = Annotated[
+    str | dict[str, str] | None,
+    Meta(description="a policy, accept or reject, or one by family; null: accept within our AS, else reject"),
+]
+
+
+PrefixLimits = Annotated[
+    int | dict[str, Any],
+    Meta(
+        description="a number or {most, warn_percent, action, restart_s} for every family, or a table of these by "
+        'family, "all" for the others; action: block, warn or restart'
+    ),
+]
+
+
+class PeerBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A BGP neighbour, or all those in a prefix that connect."""
+
+    address: Annotated[str, Meta(description="or a prefix")]
     remote_as: int
     id: Id | UnsetType = UNSET
     name: str = ""
@@ -135,7 +188,22 @@ class PeerBody(msgspec.Struct, forbid_unknown_fields=True):
     multihop_ttl: Annotated[int | None, Meta(description="null: 1 towards another AS, else 64")] = None
     ttl_security_hops: Annotated[int | None, Meta(description="RFC 5082; 1: directly connected")] = None
     password: Annotated[str | None, Meta(description="TCP MD5, RFC 2385; shown as ***")] = None
+    tcp_ao: Annotated[list[AoKeyBody], Meta(description="the peer is asked to use the first")] = []
     restart_time_s: Annotated[int, Meta(description="RFC 4724; 0: no graceful restart")] = 120
+    long_lived_s: Annotated[int, Meta(description="RFC 9494; 0: no long-lived graceful restart")] = 0
+    dynamic_limit: Annotated[int, Meta(description="how many there may be in a prefix")] = 100
+    import_policy: PolicyNames = None
+    export_policy: PolicyNames = None
+    route_reflector_client: Annotated[bool, Meta(description="RFC 4456")] = False
+    add_path_receive: Annotated[list[str], Meta(description="families, RFC 7911")] = []
+    add_path_send: list[str] = []
+    paths_out: Annotated[int, Meta(description="how many of a destination, in the families of add_path_send")] = 4
+    role: Annotated[
+        Literal["provider", "route-server", "route-server-client", "customer", "peer"] | None,
+        Meta(description="what we are to the peer, RFC 9234"),
+    ] = None
+    strict_role: bool = False
+    prefix_limits: PrefixLimits = 1_000_000
     admin_state_up: bool = True
 
 
@@ -178,6 +246,7 @@ CREATE: dict[Kind, type[msgspec.Struct]] = {
     "port": PortBody,
     "bgpvpn": BgpvpnBody,
     "association": AssociationBody,
+    "policy": PolicyBody,
     "peer": PeerBody,
 }
 
@@ -232,7 +301,7 @@ def decode(octets: bytes, struct: type[Body]) -> Body:
             message = "is wanted"
         else:
             message = message.partition(" - at")[0]
-            value = SHOWN_SECRET if where == "password" else _value_at(octets, where)
+            value = SHOWN_SECRET if where.endswith(("password", "secret")) else _value_at(octets, where)
         raise BodyError(where, value, f"{where}: {message}" if where else message) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BodyError("", None, f"the body is not JSON: {error}") from error
@@ -250,6 +319,18 @@ def _value_at(octets: bytes, where: str) -> Any:
 
 
 def given(body: msgspec.Struct) -> dict[str, Any]:
-    """Return the fields of a body that were given or have a default."""
+    """Return the fields of a body that were given or have a default, tables in it as plain values."""
     fields = {name: getattr(body, name) for name in body.__struct_fields__}
-    return {name: value for name, value in fields.items() if value is not UNSET}
+    return {name: _plain(value) for name, value in fields.items() if value is not UNSET}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case msgspec.Struct():
+            return given(value)
+        case list():
+            return [_plain(each) for each in value]
+        case dict():
+            return {key: _plain(each) for key, each in value.items()}
+        case _:
+            return value

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from bgpvpn.intent import Change, Intent, Removal
-from bgpvpn.objects import Bgpvpn, Kind, Object
+from bgpvpn.objects import Bgpvpn, Kind, Object, Policy
 
 Plain = dict[str, Any]
 """Texts, numbers, flags, None, and lists and dicts of them. Text from peers is escaped already."""
@@ -34,6 +34,12 @@ class Node(Protocol):
     def sessions(self) -> list[Plain]:
         """Return one entry for each peer: its session, its counters, its last error."""
 
+    def malformed(self, peer: str) -> list[Plain] | None:
+        """Return the last messages that broke the protocol, of a peer by its address or name; None: there is none."""
+
+    def try_policy(self, policy: Policy, wanted: Plain) -> list[Plain]:
+        """Return what a policy would make of the routes that are wanted (`bodies.PolicyTest`); IntentError."""
+
     def routes(
         self,
         *,
@@ -43,8 +49,12 @@ class Node(Protocol):
         vpn: Bgpvpn | None,
         source: str | None,
         most: int,
+        received: bool,
     ) -> list[Plain]:
-        """Return the routes that fit all that is given, at most so many; ValueError names a text that is wrong."""
+        """Return the routes that fit all that is given, at most so many; ValueError names a text that is wrong.
+
+        `received`: those of peers as they came, before the import policy.
+        """
 
     def instances(self) -> list[Plain]:
         """Return the segments of the node with their VRFs and EVIs."""

@@ -29,6 +29,13 @@ class Views:
     async def sessions(self, request: Request) -> Response:
         return answer(self.node.sessions())
 
+    async def malformed(self, request: Request) -> Response:
+        ref = request.path_params["ref"]
+        found = self.node.malformed(ref)
+        if found is None:
+            raise ApiError(HTTPStatus.NOT_FOUND, "path", ref, f"there is no peer {ref!r}")
+        return answer(found)
+
     async def instances(self, request: Request) -> Response:
         return answer(self.node.instances())
 
@@ -44,6 +51,9 @@ class Views:
         limit = asked.get("limit", "1000")
         if not limit.isdecimal() or len(limit) > 5 or not 1 <= int(limit) <= MOST_ROUTES:
             raise ApiError(HTTPStatus.BAD_REQUEST, "limit", limit, f"limit: takes a number from 1 to {MOST_ROUTES}")
+        received = asked.get("received", "no")
+        if received not in ("yes", "no"):
+            raise ApiError(HTTPStatus.BAD_REQUEST, "received", received, "received: takes yes or no")
         try:
             found = self.node.routes(
                 family=asked.get("family"),
@@ -52,6 +62,7 @@ class Views:
                 vpn=vpn,
                 source=asked.get("source"),
                 most=int(limit),
+                received=received == "yes",
             )
         except ValueError as error:
             raise ApiError(HTTPStatus.BAD_REQUEST, "query", str(request.url.query), str(error)) from error

@@ -40,11 +40,12 @@ class Objects:
     async def create_below(self, request: Request) -> Response:
         """Make an association of the VPN in the path."""
         octets = await body_of(request)
-        vpn = self._found(request.path_params["ref"], "bgpvpn")
+        vpn = self.found(request.path_params["ref"], "bgpvpn")
         return self._create({**given(decode(octets, AssociationOfBgpvpn)), "bgpvpn_id": vpn.id})
 
     def _create(self, fields: dict[str, Any]) -> Response:
-        fields = {"id": str(uuid.uuid4()), **self._resolved(fields)}
+        id_ = fields["name"] if self.kind == "policy" else str(uuid.uuid4())
+        fields = {"id": id_, **self._resolved(fields)}
         if self.node.intent.tables[self.kind].get(fields["id"]) is not None:
             message = f"id: there is a {self.kind} {fields['id']!r} already"
             raise ApiError(HTTPStatus.CONFLICT, "id", fields["id"], message)
@@ -56,7 +57,7 @@ class Objects:
         for index, subnet in enumerate(subnets):
             wanted = {"id": str(uuid.uuid4()), "network_id": fields["id"], "project_id": fields["project_id"]}
             try:
-                wishes.append(make("subnet", {**wanted, **given(subnet)}))
+                wishes.append(make("subnet", {**wanted, **subnet}))
             except IntentError as error:
                 raise IntentError(f"subnets[{index}].{error.field}", error.value, error.reason) from None
         self._write(wishes)
@@ -67,7 +68,7 @@ class Objects:
 
     async def show_all_below(self, request: Request) -> Response:
         """List the associations of the VPN in the path."""
-        vpn = self._found(request.path_params["ref"], "bgpvpn")
+        vpn = self.found(request.path_params["ref"], "bgpvpn")
         return self._list({"bgpvpn_id": vpn.id})
 
     def _list(self, filters: dict[str, str]) -> Response:
@@ -78,17 +79,17 @@ class Objects:
         return answer([self.shown(thing) for thing in things])
 
     async def show(self, request: Request) -> Response:
-        return answer(self.shown(self._found(request.path_params["ref"])))
+        return answer(self.shown(self.found(request.path_params["ref"])))
 
     async def change(self, request: Request) -> Response:
         octets = await body_of(request)
-        thing = self._found(request.path_params["ref"])  # as it is now, not as it was before the body came
+        thing = self.found(request.path_params["ref"])  # as it is now, not as it was before the body came
         fields = self._resolved(given(decode(octets, PATCH[self.kind])))
         self._write([attrs.evolve(thing, **fields)])
         return answer(self.shown(self.node.intent.tables[self.kind][thing.id]))
 
     async def remove(self, request: Request) -> Response:
-        self._write([Removal(self.kind, self._found(request.path_params["ref"]).id)])
+        self._write([Removal(self.kind, self.found(request.path_params["ref"]).id)])
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     def shown(self, thing: Object) -> Plain:
@@ -96,8 +97,9 @@ class Objects:
         kind, intent = self.kind, self.node.intent
         stamp = intent.stamps[kind, thing.id]
         plain = attrs.asdict(thing)
-        if isinstance(thing, Peer) and thing.password is not None:
-            plain["password"] = SHOWN_SECRET
+        if isinstance(thing, Peer):
+            plain["password"] = None if thing.password is None else SHOWN_SECRET
+            plain["tcp_ao"] = [{**key, "secret": SHOWN_SECRET} for key in plain["tcp_ao"]]
         if kind == "network":
             subnets = intent.referring("network", thing.id, "subnet")
             plain["subnets"] = [{"id": each.id, "cidr": each.cidr, "gateway_ip": each.gateway_ip} for each in subnets]
@@ -109,7 +111,7 @@ class Objects:
             "updated_at": _time(stamp.updated_at),
         }
 
-    def _found(self, ref: str, kind: Kind | None = None) -> Object:
+    def found(self, ref: str, kind: Kind | None = None) -> Object:
         """Return the object of this id or unique name."""
         kind = kind or self.kind
         thing = self.node.intent.find(kind, ref)
@@ -128,8 +130,11 @@ class Objects:
                 raise ConflictError(field, text, error.reason) from None
             if other is not None:
                 resolved[field] = other.id
-        if fields.get("password") == SHOWN_SECRET:
-            raise IntentError("password", SHOWN_SECRET, "*** is how a password is shown; leave it out to keep it")
+        secrets = {"password": [fields.get("password")]}
+        secrets["tcp_ao"] = [key["secret"] for key in fields.get("tcp_ao", ()) if isinstance(key, dict)]
+        for field, texts in secrets.items():
+            if SHOWN_SECRET in texts:
+                raise IntentError(field, SHOWN_SECRET, "*** is how a secret is shown; leave it out to keep it")
         return resolved
 
     def _write(self, wishes: list[Object | Removal]) -> None:
@@ -138,8 +143,9 @@ class Objects:
 
 
 def filters_of(kind: Kind) -> tuple[str, ...]:
-    """Return the fields by which objects of a kind can be filtered: all but secrets."""
-    return tuple(field.name for field in attrs.fields(CLASSES[kind]) if field.name != "password")
+    """Return the fields by which objects of a kind can be filtered: all but secrets and what is more than a list."""
+    left_out = ("password", "tcp_ao", "statement", "prefix_limits")
+    return tuple(field.name for field in attrs.fields(CLASSES[kind]) if field.name not in left_out)
 
 
 def _fits(value: Any, text: str) -> bool:

@@ -16,7 +16,6 @@ from bgpvpn.objects import Kind
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-STATUSES = {"POST": "201", "DELETE": "204"}
 ERRORS = {
     "400": "the request is wrong",
     "404": "there is no such object",
@@ -42,10 +41,19 @@ class Operation:
     @property
     def body(self) -> type[msgspec.Struct] | None:
         """Return what the body must be."""
+        if self.takes is not None:
+            return self.takes
         kind: Kind | None = next((kind for kind in CREATE if kind == self.returns), None)
         if kind is None or self.method not in ("POST", "PATCH"):
             return None
-        return self.takes or (CREATE if self.method == "POST" else PATCH)[kind]
+        return (CREATE if self.method == "POST" else PATCH)[kind]
+
+    @property
+    def status(self) -> str:
+        """Return how it ends when it is done."""
+        if self.method == "POST":
+            return "201" if self.returns in CREATE else "200"
+        return "204" if self.method == "DELETE" else "200"
 
     @property
     def lists(self) -> bool:
@@ -87,7 +95,7 @@ def _described(operation: Operation) -> dict[str, Any]:
         "operationId": _identifier(operation),
         "parameters": parameters,
         "responses": {
-            STATUSES.get(operation.method, "200"): _success(operation),
+            operation.status: _success(operation),
             **{
                 status: {"description": words, "content": _json({"$ref": "#/components/schemas/ErrorBody"})}
                 for status, words in ERRORS.items()

@@ -2,7 +2,7 @@
 
     DIRECTORY/lock            held by the one daemon that uses the directory
     DIRECTORY/NAME            the file: one row an object, one a lease; with it NAME-wal
-    DIRECTORY/keys/ID.REV     the password of a BGP peer, mode 0600; the file proper holds no secrets
+    DIRECTORY/keys/ID.REV     the password or the keys of a BGP peer, mode 0600; the file proper holds no secrets
 
 The write-ahead log is synced at every commit. SQLite's own checks find a damaged tree but not a damaged value, so
 each row carries a checksum. A new file is made under another name and renamed, so that an empty file under the right
@@ -26,7 +26,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from bgpvpn.intent import Change, IntentError, Peer, Stamp, StoredLease, StoreError, make
+from bgpvpn.intent import Change, Peer, Stamp, StoredLease, StoreError, make
 from bgpvpn.store.lock import DirectoryLock
 
 APPLICATION_ID = 0x42475056  # "BGPV": tells a store from any other SQLite file
@@ -127,9 +127,9 @@ class SqliteStore:
         try:
             fields = msgspec.json.decode(text, type=dict[str, Any])
             if (key := fields.pop("password_file", None)) is not None:
-                fields["password"] = (self._keys / key).read_text()
+                _put_secrets(fields, (self._keys / key).read_text())
             thing = make(kind, fields)
-        except (IntentError, msgspec.DecodeError, KeyError, OSError, UnicodeError) as error:
+        except (ValueError, msgspec.DecodeError, KeyError, OSError) as error:
             raise StoreError(f"the store {self.path} is damaged: {kind} {id_}: {error}") from error
         return Change(kind, id_, thing, Stamp(revision, created_at, updated_at))
 
@@ -164,8 +164,8 @@ class SqliteStore:
         if change.thing is None:
             return None
         fields = attrs.asdict(change.thing)
-        if isinstance(change.thing, Peer) and fields.pop("password") is not None:
-            fields["password_file"] = self._write_key(change, change.thing)
+        if isinstance(change.thing, Peer) and (secrets := _take_secrets(fields)) is not None:
+            fields["password_file"] = self._write_key(change, secrets)
         text = msgspec.json.encode(fields).decode()
         stamp = change.stamp
         return (change.kind, change.id, stamp.revision, float(stamp.created_at), float(stamp.updated_at), text)
@@ -271,13 +271,13 @@ class SqliteStore:
 
     # Passwords
 
-    def _write_key(self, change: Change, peer: Peer) -> str:
-        """Write a password beside the file, durable; return the name of its file."""
+    def _write_key(self, change: Change, secrets: str) -> str:
+        """Write the secrets of a peer beside the file, durable; return the name of their file."""
         name = f"{change.id}.{change.stamp.revision}"
         self._keys.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(self._keys / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(descriptor, (peer.password or "").encode())
+            os.write(descriptor, secrets.encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -300,6 +300,22 @@ class SqliteStore:
         for path in self._keys.iterdir():
             if path.name not in used:
                 path.unlink()
+
+
+def _take_secrets(fields: dict[str, Any]) -> str | None:
+    """Take the secrets out of the fields of a peer: its password as it is, or a line for each key of TCP-AO."""
+    password: str | None = fields.pop("password")
+    secrets = [key.pop("secret") for key in fields["tcp_ao"]]
+    return "\n".join(secrets) if secrets else password
+
+
+def _put_secrets(fields: dict[str, Any], text: str) -> None:
+    """Put them back; ValueError if they are not those of the fields."""
+    if keys := fields.get("tcp_ao"):
+        for key, secret in zip(keys, text.split("\n"), strict=True):
+            key["secret"] = secret
+    else:
+        fields["password"] = text
 
 
 def _checksum(row: Sequence[Any]) -> int:

@@ -8,8 +8,10 @@ from typing import Any
 import attrs
 import pytest
 
-from bgpvpn.config import PEER_OPTIONS, SECTIONS, Config, ConfigError
-from bgpvpn.objects import Peer
+from bgpvpn.config import BMP_OPTIONS, PEER_OPTIONS, POLICY_OPTIONS, SECTIONS, BmpConfig, Config, ConfigError
+from bgpvpn.objects import AoKey, Peer, Policy
+from speaker.policy import AsPathMatch, Changes, Edit, Match
+from speaker.terms import PrefixLimit
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "conf" / "bgpvpn.toml"
 NODE = '[node]\nrouter_id = "192.0.2.11"\nlocal_as = 64512\ntunnel_ip = "192.0.2.11"\n'
@@ -24,25 +26,52 @@ def uncommented(text: str) -> dict[str, Any]:
     return tomllib.loads(re.sub(r"(?m)^#(?=[\[a-z])", "", text))
 
 
+def names_in(value: Any) -> set[str]:
+    """Every name of an option in a tree, however deep."""
+    if isinstance(value, dict):
+        return set(value).union(*map(names_in, value.values()))
+    return set().union(*map(names_in, value)) if isinstance(value, list) else set()
+
+
 def test_the_example_is_a_valid_file() -> None:
     assert Config.load(EXAMPLE) == parse(NODE)
 
 
 def test_the_example_has_every_option_with_its_default() -> None:
     example = uncommented(EXAMPLE.read_text())
-    assert set(example) == {*SECTIONS, "peer"}
+    assert set(example) == {*SECTIONS, "policy", "peer", "bmp"}
+    (policy,) = example.pop("policy")
+    assert list(policy) == POLICY_OPTIONS
     for name, section in SECTIONS.items():
         assert list(example[name]) == [field.name for field in attrs.fields(section)], name
     assert sorted(example["peer"][0]) == sorted(PEER_OPTIONS)
     (peer,) = example.pop("peer")
+    (station,) = example.pop("bmp")
+    assert list(station) == BMP_OPTIONS
+    shown = BmpConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in station.items()})
+    assert shown == BmpConfig(address=shown.address, port=shown.port)
     lines = [
         f"[{name}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in section.items()) for name, section in example.items()
     ]
     assert parse("\n".join(lines)) == parse(NODE), "the values that are shown are the defaults"
     for field in attrs.fields(Peer):
-        if field.default not in (attrs.NOTHING, None) and field.name in peer:
+        if field.default not in (attrs.NOTHING, None, ()) and field.name in peer:
             shown = tuple(peer[field.name]) if isinstance(peer[field.name], list) else peer[field.name]
             assert shown == field.default, f"peer.{field.name}"
+
+
+def test_the_example_has_every_option_of_a_policy() -> None:
+    example = uncommented(EXAMPLE.read_text())
+    (policy,), (peer,) = example["policy"], example["peer"]
+    (statement,) = policy["statement"]
+    renamed = {"next_hops": "next_hop"}
+    assert set(statement) == {"name", "match", "set", "then"}
+    assert set(statement["match"]) == {renamed.get(field.name, field.name) for field in attrs.fields(Match)}
+    assert set(statement["match"]["as_path"]) == {field.name for field in attrs.fields(AsPathMatch)}
+    assert set(statement["set"]) == {field.name for field in attrs.fields(Changes)}
+    assert names_in(statement["set"]) >= {field.name for field in attrs.fields(Edit)}
+    assert names_in(peer["tcp_ao"]) == {field.name for field in attrs.fields(AoKey)} - {"secret"} | {"key_file"}
+    Policy(id=policy["name"], **policy)
 
 
 def _toml(value: Any) -> str:
@@ -129,6 +158,72 @@ def test_all_errors_are_told_at_once_with_their_lines(text: str, faults: list[st
     for said, expected in zip(told, faults, strict=True):
         assert said.startswith(expected)
     assert all(line.startswith("/etc/bgpvpn/bgpvpn.toml: ") for line in str(refusal.value).splitlines())
+
+
+def test_everything_that_is_wrong_with_a_policy_is_told_with_its_line() -> None:
+    text = """
+[[policy]]
+name = "fine"
+[[policy.statement]]
+then = "next"
+[[policy]]
+name = "in"
+default = "no"
+[[policy.statement]]
+name = "a"
+match.prefixes = ["10.0.0.0/8 le 24", "10.0.0.0/8 le 7"]
+match.as_path = { neighbour_as = [0], max_len = 3 }
+then = "acept"
+[[policy.statement]]
+  [policy.statement.match]
+  communities = ["64512:1",
+     "no-exprt"]
+[[policy]]
+nam = 3
+[[peer]]
+address = "192.0.2.1"
+remote_as = 1
+import_policy = "nope"
+export_policy = { vpnv4 = "in", evpn = "out" }
+"""
+    with pytest.raises(ConfigError) as refusal:
+        parse(NODE + text)
+    told = [str(fault) for fault in refusal.value.faults]
+    for said, expected in zip(
+        told,
+        [
+            "line 12: policy[1].default: takes accept or reject, not 'no'",
+            "line 15: policy[1].statement[0].match.prefixes[1]: '10.0.0.0/8 le 7' has lengths that no prefix",
+            "line 16: policy[1].statement[0].match.as_path.max_len: is not known; did you mean max_length?",
+            "line 17: policy[1].statement[0].then: takes accept, reject or next, not 'acept'",
+            "line 18: policy[1].statement[1].then: is wanted",
+            "line 20: policy[1].statement[1].match.communities[1]: takes two numbers",
+            "line 22: policy[2].name: is wanted",
+            "line 23: policy[2].nam: is not known; did you mean name?",
+            "line 27: peer[0].import_policy: there is no [[policy]] 'nope'",
+            "line 28: peer[0].export_policy: there is no [[policy]] 'in'",
+            "line 28: peer[0].export_policy: there is no [[policy]] 'out'",
+        ],
+        strict=True,
+    ):
+        assert said.startswith(expected), told
+
+
+def test_a_peer_can_be_all_those_in_a_prefix_and_have_policies_and_limits(tmp_path: Path) -> None:
+    (tmp_path / "ao").write_text("s3cret\n")
+    (tmp_path / "ao").chmod(0o600)
+    (tmp_path / "bgpvpn.toml").write_text(
+        NODE + '[[policy]]\nname = "in"\n[[peer]]\naddress = "192.0.2.1/24"\nremote_as = 1\nimport_policy = "in"\n'
+        'tcp_ao = [{ send_id = 5, receive_id = 6, key_file = "ao" }]\n'
+        'prefix_limits = { vpnv4 = 10, all = { most = 5, action = "warn" } }\n'
+    )
+    config = Config.load(tmp_path / "bgpvpn.toml")
+    (peer,), (policy,) = config.peers, config.policies
+    assert (peer.id, peer.address, peer.dynamic) == ("configured-192.0.2.0-24", "192.0.2.0/24", True)
+    assert peer.tcp_ao == (AoKey(send_id=5, receive_id=6, secret="s3cret"),)
+    assert peer.prefix_limits == {"vpnv4": PrefixLimit(most=10), "all": PrefixLimit(most=5, action="warn")}
+    assert (policy.id, policy.read().default) == ("in", "reject")
+    assert "s3cret" not in repr(config)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_associations_go_with_what_they_bind() -> None:
 def test_a_network_goes_with_its_subnets_once_its_ports_are_gone() -> None:
     intent = with_network()
     written(intent, Association(id="a", bgpvpn_id="v", network_id="n"), Removal("port", "p"), Removal("network", "n"))
-    assert [len(table) for table in intent.tables.values()] == [0, 0, 0, 1, 0, 0]
+    assert [len(table) for table in intent.tables.values()] == [0, 0, 0, 1, 0, 0, 0]
 
 
 def test_binding_across_projects_is_refused() -> None:

@@ -283,20 +283,20 @@ def test_the_OPEN_says_whether_the_kernel_kept_forwarding_over_a_restart(tmp_pat
             with listening() as listener:
                 one.start().write([*one.wishes(), scripted(listener)])
                 async with await listener.accept() as peer:
-                    assert "restart=120:vpnv4,evpn" in await peer.establish(OPEN)
+                    assert "restart=120N:vpnv4,evpn" in await peer.establish(OPEN)
                 await one.stop()
                 if unreadable:
                     one.kernel.fail("observe")
                 one.start()
                 async with await listener.accept() as peer:
-                    assert "restart=120!:vpnv4+,evpn+" in await peer.establish(OPEN)
+                    assert "restart=120!N:vpnv4+,evpn+" in await peer.establish(OPEN)
                     await peer.say("END-OF-RIB vpnv4", "END-OF-RIB evpn")
                     await until(lambda: one.node.status()["synced"])
                     peer.reset()
                     await until(lambda: one.session()["state"] == "active")
                 await advance(2.0)
                 async with await listener.accept() as peer:
-                    assert "restart=120:vpnv4+,evpn+" in await peer.establish(OPEN), "it restarts no more"
+                    assert "restart=120N:vpnv4+,evpn+" in await peer.establish(OPEN), "it restarts no more"
 
     run(story)
 
@@ -476,7 +476,10 @@ def test_peers_come_change_and_go_at_run_time(tmp_path: Path) -> None:
                 one.start().write([wish])
                 for change, ending in (
                     ({"hold_time_s": 30}, "NOTIFICATION 6/6"),
-                    ({"local_as": 64513}, "NOTIFICATION 6/6"),
+                    (
+                        {"local_as": 64513, "import_policy": "accept", "export_policy": "accept"},
+                        "NOTIFICATION 6/6",
+                    ),
                     ({"admin_state_up": False}, "NOTIFICATION 6/2"),
                     ({"admin_state_up": True, "local_as": None}, ""),
                     (None, "NOTIFICATION 6/3"),

@@ -41,7 +41,7 @@ class Line:
             self.peer.received(1, write(text), self.now)
 
     def plain(self) -> sessions.Plain:
-        return sessions.session(WISH, self.peer, self.engine.neighbours[ADDRESS], self.rib, self.now + 5)
+        return sessions.session(WISH, ADDRESS, self.peer, self.engine.neighbours[ADDRESS], self.rib, self.now + 5)
 
 
 def test_a_session_is_told_with_what_was_agreed() -> None:
@@ -56,6 +56,7 @@ def test_a_session_is_told_with_what_was_agreed() -> None:
         "graceful_restart_s",
         "end_of_rib_in",
         "end_of_rib_out",
+        "agreed",
     }
     for field, values in {
         "peer": ("rr1", "rr1"),

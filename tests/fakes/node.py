@@ -17,9 +17,12 @@ from ipaddress import ip_network
 from itertools import chain
 from typing import Any
 
+from bgpvpn import trial
 from bgpvpn.api.boundary import Plain, Watcher
 from bgpvpn.intent import Change, Intent, Key, Removal, Store, StoredLease, StoreError, kind_of
-from bgpvpn.objects import Bgpvpn, Kind, Object
+from bgpvpn.objects import Bgpvpn, IntentError, Kind, Object, Policy
+from bgpvpn.views import Row
+from speaker.policy import Facts
 from speaker.values import Family, RouteTarget
 
 
@@ -57,6 +60,9 @@ class FakeNode:
         self.status_plain: Plain = {"version": "0.1.0", "synced": True, "uptime_s": 12, "degraded": []}
         self.session_rows: list[Plain] = []
         self.route_rows: list[Plain] = []  # as `bgpvpn.views.routes` makes them
+        self.received_rows: list[Plain] = []  # the same, before the import policies
+        self.malformed_rows: dict[str, list[Plain]] = {}  # by peer
+        self.heard: dict[str, list[Row]] = {}  # what a policy is tried on, by peer
         self.instance_rows: list[Plain] = []
         self.kernel_plain: Plain = {"objects": [], "counters": {}}
         self.metric_rows: list[Plain] = []
@@ -92,6 +98,18 @@ class FakeNode:
     def sessions(self) -> list[Plain]:
         return self.session_rows
 
+    def malformed(self, peer: str) -> list[Plain] | None:
+        return self.malformed_rows.get(peer)
+
+    def try_policy(self, policy: Policy, wanted: Plain) -> list[Plain]:
+        if wanted["route"] is not None:
+            return [trial.of_route(policy.read(), wanted["route"], wanted["family"], 64512)]
+        if wanted["peer"] not in self.heard:
+            raise IntentError("peer", wanted["peer"], "is not there")
+        facts = Facts(address=wanted["peer"], remote_as=64500, local_as=64512)
+        rows = self.heard[wanted["peer"]]
+        return trial.of_rows(policy.read(), rows, facts, prefix=wanted["prefix"], most=wanted["limit"])
+
     def routes(
         self,
         *,
@@ -101,6 +119,7 @@ class FakeNode:
         vpn: Bgpvpn | None,
         source: str | None,
         most: int,
+        received: bool,
     ) -> list[Plain]:
         wanted: dict[str, Any] = {
             "family": family and Family.parse(family).text,
@@ -109,7 +128,8 @@ class FakeNode:
             "source": source,
             "imported_by": vpn and (vpn.name or vpn.id),
         }
-        found = [row for row in self.route_rows if all(_says(row[field], text) for field, text in wanted.items())]
+        rows = self.received_rows if received else self.route_rows
+        found = [row for row in rows if all(_says(row[field], text) for field, text in wanted.items())]
         return found[:most]
 
     def instances(self) -> list[Plain]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from bgpvpn.api.answers import ApiError
 from bgpvpn.api.requests import body_of
-from bgpvpn.objects import KINDS, Network, Peer
+from bgpvpn.objects import KINDS, Network, Peer, plural
 from bgpvpn.store.sqlite import SqliteStore
 from tests.bgpvpn.api.serving import in_loop, ok, refused, served
 from tests.fakes.node import FakeNode, FakeStore, contents
@@ -176,7 +176,7 @@ async def test_names_stand_for_ids_where_only_one_has_them(tmp_path: Path) -> No
             {"address": "192.0.2.2", "remote_as": 1, "password": "***"},
             "password",
             "***",
-            "password: *** is how a password is shown",
+            "password: *** is how a secret is shown",
         ),
     ],
 )
@@ -458,7 +458,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
         await filled(api)
         await ok(api.patch("/v1/peers/peer", json={"hold_time_s": 30}))
         await ok(api.delete("/v1/associations/a-1"), 204)
-        shown = {kind: await ok(api.get(f"/v1/{kind}s")) for kind in KINDS}
+        shown = {kind: await ok(api.get(f"/v1/{plural(kind)}")) for kind in KINDS}
     store.close()
 
     store = SqliteStore(tmp_path / "intent.db")
@@ -467,7 +467,7 @@ async def test_what_was_acknowledged_is_there_after_a_restart(tmp_path: Path) ->
     store.close()
     assert contents(again) == contents(node)
     async with served(again, tmp_path) as api:
-        assert {kind: await ok(api.get(f"/v1/{kind}s")) for kind in KINDS} == shown
+        assert {kind: await ok(api.get(f"/v1/{plural(kind)}")) for kind in KINDS} == shown
 
 
 @in_loop
