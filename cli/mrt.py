@@ -42,8 +42,12 @@ def dump(run: Run, families: tuple[str, ...], post_policy: bool, file: str) -> N
 
 
 def _write_whole(pieces: Iterable[bytes], path: Path) -> None:
-    """Write a file beside the one that is wanted, and give it its name at the end; a device or a pipe is written to."""
-    part = path if path.exists() and not path.is_file() else path.with_name(f"{path.name}.part")
+    """Write a file beside the one that is wanted, and give it its name at the end.
+
+    A device, a pipe or a link is written to as it is: it would not be one any more.
+    """
+    itself = path.is_symlink() or (path.exists() and not path.is_file())
+    part = path if itself else path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
             _write(pieces, file, str(path))

@@ -55,6 +55,13 @@ def test_what_cannot_be_is_refused(daemon: Daemon, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.mrt*"))
 
 
+def test_a_link_is_written_through_and_stays_one(daemon: Daemon, tmp_path: Path) -> None:
+    link, file = tmp_path / "link", tmp_path / "file"
+    link.symlink_to(file)
+    daemon.say(f"mrt dump {link}")
+    assert (link.is_symlink(), file.read_bytes()) == (True, b"all post")
+
+
 def test_a_pipe_is_written_to_and_stays_one(daemon: Daemon, tmp_path: Path) -> None:
     pipe = tmp_path / "routes.mrt"
     os.mkfifo(pipe)
