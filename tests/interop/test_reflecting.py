@@ -8,8 +8,9 @@ All are around a router that takes no part; their addresses are 192.0.2.1 to 4, 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 from cli.api import Api
 from lab.runner import Lab, eventually, lab_of
 
-NUMBERS = {"frr1": 1, "frr2": 2, "frr3": 3, "frr4": 4, "rr1": 101, "rr2": 102}
+NUMBERS = {"frr1": 1, "frr2": 2, "frr3": 3, "frr4": 4, "gobgp1": 11, "gobgp2": 12, "rr1": 101, "rr2": 102}
 CLIENTS = {"rr1": ("frr1", "frr2"), "rr2": ("frr3",)}
 FAMILIES = {"families": ["ipv4", "vpnv4"], "add_path_send": ["ipv4"], "add_path_receive": ["ipv4"]}
 SHARED = "198.51.100.0/24"  # what both frr1 and frr2 say
@@ -76,39 +77,44 @@ def ours(name: str, other: str) -> str:
     return text
 
 
+@contextlib.contextmanager
+def around(folder: Path, name: str, nodes: Mapping[str, tuple[str, Mapping[str, str]]]) -> Iterator[Lab]:
+    """A lab of nodes around a router: each has a program, and its files by path."""
+    core: dict[str, Any] = {"labels": {"lab.run": "host"}, "sysctls": {"net.ipv4.ip_forward": 1}, "exec": []}
+    made: dict[str, Any] = {"core": core}
+    links = []
+    for port, (node, (program, files)) in enumerate(nodes.items(), 1):
+        binds = []
+        for path, text in files.items():
+            file = f"{node}{path.replace('/', '-')}"
+            (folder / file).write_text(text)
+            binds.append(f"{file}:{path}")
+        commands = [
+            f"ip address add {address(node)}/32 dev lo",
+            f"ip address add 10.0.{port}.1/30 dev eth1",
+            f"ip route add 192.0.2.0/24 via 10.0.{port}.2 src {address(node)}",
+        ]
+        made[node] = {"labels": {"lab.run": program}, "binds": binds, "exec": commands}
+        core["exec"].append(f"ip address add 10.0.{port}.2/30 dev eth{port}")
+        core["exec"].append(f"ip route add {address(node)} via 10.0.{port}.1")
+        links.append({"endpoints": [f"{node}:eth1", f"core:eth{port}"]})
+    defaults = {"kind": "linux", "image": "bgpvpn-lab"}
+    plan = {"name": name, "topology": {"defaults": defaults, "nodes": made, "links": links}}
+    (folder / f"{name}.clab.yml").write_text(yaml.safe_dump(plan))
+    with lab_of(folder / f"{name}.clab.yml") as lab:
+        yield lab
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder: Path = tmp_path_factory.mktemp("reflecting")
-    (folder / "daemons").write_text("zebra=yes\nbgpd=yes\nvtysh_enable=yes\n")
-    nodes: dict[str, Any] = {"core": {"labels": {"lab.run": "host"}, "sysctls": {"net.ipv4.ip_forward": 1}, "exec": []}}
-    links = []
-    for port, name in enumerate(NUMBERS, 1):
-        reflector = "rr1" if name in (*CLIENTS["rr1"], "rr1") else "rr2"
-        is_ours = name in CLIENTS
-        text = ours(name, "rr2" if name == "rr1" else "rr1") if is_ours else frr(name, reflector)
-        (folder / f"{name}.conf").write_text(text)
-        target = "/etc/bgpvpn/bgpvpn.toml" if is_ours else "/etc/frr/frr.conf"
-        nodes[name] = {
-            "labels": {"lab.run": "bgpvpnd" if is_ours else "frr"},
-            "binds": [f"{name}.conf:{target}", *([] if is_ours else ["daemons:/etc/frr/daemons"])],
-            "exec": [
-                f"ip address add {address(name)}/32 dev lo",
-                f"ip address add 10.0.{port}.1/30 dev eth1",
-                f"ip route add 192.0.2.0/24 via 10.0.{port}.2 src {address(name)}",
-            ],
-        }
-        nodes["core"]["exec"] += [
-            f"ip address add 10.0.{port}.2/30 dev eth{port}",
-            f"ip route add {address(name)} via 10.0.{port}.1",
-        ]
-        links.append({"endpoints": [f"{name}:eth1", f"core:eth{port}"]})
-    plan = {
-        "name": "reflecting",
-        "topology": {"defaults": {"kind": "linux", "image": "bgpvpn-lab"}, "nodes": nodes, "links": links},
-    }
-    file = folder / "reflecting.clab.yml"
-    file.write_text(yaml.safe_dump(plan))
-    with lab_of(file) as lab:
+    daemons = "zebra=yes\nbgpd=yes\nvtysh_enable=yes\n"
+    nodes: dict[str, tuple[str, Mapping[str, str]]] = {}
+    for name in ("rr1", "rr2"):
+        nodes[name] = ("bgpvpnd", {"/etc/bgpvpn/bgpvpn.toml": ours(name, "rr2" if name == "rr1" else "rr1")})
+    for name in ("frr1", "frr2", "frr3", "frr4"):
+        reflector = "rr1" if name in CLIENTS["rr1"] else "rr2"
+        nodes[name] = ("frr", {"/etc/frr/daemons": daemons, "/etc/frr/frr.conf": frr(name, reflector)})
+    with around(tmp_path_factory.mktemp("reflecting"), "reflecting", nodes) as lab:
         for name, clients in CLIENTS.items():
             for each in clients:
                 fields = {"name": each, "address": address(each), "local_address": address(name), "remote_as": 64512}
@@ -164,6 +170,14 @@ def test_a_reflected_route_names_its_originator_and_the_clusters_on_its_way(lab:
         assert path["extendedCommunity"]["string"] == "RT:64512:100"
         assert path["remoteLabel"] == 100 + NUMBERS[of]
         assert path["locPrf"] == 100
+
+
+def test_two_reflectors_that_start_together_do_not_wait_for_each_other_with_End_of_RIB(lab: Lab) -> None:
+    def ended(name: str) -> list[list[str]]:
+        return [each["end_of_rib_out"] for each in api(lab, name).get("sessions")]
+
+    for name in CLIENTS:  # the deferral time is 60 s
+        eventually(lambda name=name: ended(name) == [["ipv4", "vpnv4"]] * 3, 20, f"{name} has told all")  # type: ignore[misc]
 
 
 def test_another_AS_hears_our_AS_and_nothing_of_reflectors(lab: Lab) -> None:
@@ -226,3 +240,68 @@ def test_a_route_that_goes_is_gone_behind_both_reflectors(lab: Lab) -> None:
     )
     for name in ("frr2", "frr3", "frr4"):
         eventually(lambda name=name: not vpn_paths(lab, name, "frr1"), 10, f"{name} hears of it no more")  # type: ignore[misc]
+
+
+# RT membership (RFC 4684): GoBGP with VRFs behind a reflector
+
+
+GOBGP = """\
+[global.config]
+as = 64512
+router-id = "{own}"
+local-address-list = ["{own}"]
+[[neighbors]]
+[neighbors.config]
+neighbor-address = "192.0.2.101"
+peer-as = 64512
+[neighbors.transport.config]
+local-address = "{own}"
+[neighbors.timers.config]
+connect-retry = 1
+[[neighbors.afi-safis]]
+[neighbors.afi-safis.config]
+afi-safi-name = "l3vpn-ipv4-unicast"
+[[neighbors.afi-safis]]
+[neighbors.afi-safis.config]
+afi-safi-name = "rtc"
+"""
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    text = f'[node]\nrouter_id = "{address("rr1")}"\nlocal_as = 64512\ntunnel_ip = "{address("rr1")}"\n'
+    nodes: dict[str, tuple[str, Mapping[str, str]]] = {}
+    for name in ("gobgp1", "gobgp2"):
+        text += f'[[peer]]\naddress = "{address(name)}"\nlocal_address = "{address("rr1")}"\nremote_as = 64512\n'
+        text += 'families = ["vpnv4", "rtc"]\nroute_reflector_client = true\n'
+        nodes[name] = ("gobgp", {"/etc/gobgp/gobgpd.toml": GOBGP.format(own=address(name))})
+    nodes["rr1"] = ("bgpvpnd", {"/etc/bgpvpn/bgpvpn.toml": text})
+    with around(tmp_path_factory.mktemp("members"), "members", nodes) as lab:
+        for name, vrf, number in [("gobgp1", "blue", 1), ("gobgp2", "blue", 2), ("gobgp2", "red", 3)]:
+            join(lab, name, vrf, number)
+        yield lab
+
+
+def join(lab: Lab, name: str, vrf: str, number: int) -> None:
+    """Make a VRF with a route."""
+    target = {"blue": "64512:100", "red": "64512:200"}[vrf]
+    lab.run(name, "gobgp", "vrf", "add", vrf, "rd", f"64512:{number}", "rt", "both", target)
+    lab.run(name, "gobgp", "vrf", vrf, "rib", "add", f"10.9.{number}.0/24")
+
+
+def vpn_routes(lab: Lab, name: str) -> set[str]:
+    """The VPN routes that came from the reflector, by the number of their route distinguisher."""
+    found = json.loads(lab.run(name, "gobgp", "neighbor", address("rr1"), "adj-in", "-a", "vpnv4", "-j") or "{}")
+    return {nlri.split(":")[1] for nlri in found}
+
+
+def test_members_hear_the_routes_of_their_VPNs_and_of_a_VPN_that_they_join_later(members: Lab) -> None:
+    eventually(lambda: vpn_routes(members, "gobgp1") == {"2"}, 30, "gobgp1 hears of blue alone")
+    eventually(lambda: vpn_routes(members, "gobgp2") == {"1"}, 10, "and so does gobgp2 of blue")
+    join(members, "gobgp1", "red", 4)
+    eventually(lambda: vpn_routes(members, "gobgp1") == {"2", "3"}, 10, "gobgp1 hears of red too")
+    eventually(lambda: vpn_routes(members, "gobgp2") == {"1", "4"}, 10, "and gobgp2 of the new site of red")
+    members.run("gobgp1", "gobgp", "vrf", "del", "red")
+    eventually(lambda: vpn_routes(members, "gobgp1") == {"2"}, 10, "red is gone from gobgp1")
+    eventually(lambda: vpn_routes(members, "gobgp2") == {"1"}, 10, "and the site from gobgp2")
+    assert [each["established"] for each in api(members, "rr1").get("sessions")] == [1, 1]
