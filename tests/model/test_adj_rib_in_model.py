@@ -624,7 +624,7 @@ MUTANTS = (
     # policy and interest
     ("adj_rib_in", "if result is path:\n            held.discard(key)", "if result is path:\n            pass"),
     ("adj_rib_in", "rejected.add(key)", "pass"),
-    ("adj_rib_in", "slots.discard_all((key,))\n            rejected", "rejected"),
+    ("adj_rib_in", "slots.discard_all((key,))\n", "pass\n"),
     ("adj_rib_in", "self._work_out_again(family, self._keys(family))", "pass"),
     ("adj_rib_in", "for family in self._unkept:\n                self._ask(family)", "pass"),
     ("adj_rib_in", "            self._find_room()\n        elif", "            pass\n        elif"),
