@@ -2,6 +2,9 @@
 
     [away] --connect, 1, 2, 4 .. 60 s after each other--> [up] --lost: everything is told anew--> [away]
 
+RFC 7854 section 3.2 suggests 30 s to 720 s; a station that was restarted shall not be blind for so long, and a
+connection that is refused costs nothing.
+
 A station says nothing; what comes from it is read and dropped, so that its end is noticed.  What it is told is pulled
 from its `speaker.monitor.Monitor` while its buffer has room, so that one that does not read costs bounded memory and
 harms nobody.  A station that is away is no trouble of the node.

@@ -12,14 +12,17 @@ session, between two looks are told as one.
 A Monitor lives as long as one connection of the station; a new one finds everything dirty and tells all again.
 
 - Messages are encoded from what was decoded, also those of the pre-policy view, and not passed on as they came, which
-  RFC 7854 section 5 leaves to us: AS numbers have 4 octets, attributes that were discarded are missing.
+  RFC 7854 section 5 leaves to us: AS numbers have 4 octets, attributes that were discarded are missing, and OTC that we
+  add at the coming in is there (RFC 9234 section 5).
 - Routes that are not held are not told: loops, and in the families with route targets what nobody imports.
 - Routes that outlive their session (RFC 4724) are in the Loc-RIB view meanwhile, not in those of the peer, which Peer
   Down ends (RFC 7854 section 4.9).
 - When a route came is not remembered: the time of Route Monitoring is that of telling it, and 0, not known, in the
   first table of a view.
 
-RFC 7854 sections 4 to 6, RFC 9069, RFC 7911 (path identifiers in NLRI where the session has them).
+RFC 7854 sections 4 to 6 without Route Mirroring (section 4.7), RFC 9069, RFC 7911 (path identifiers in NLRI where the
+session has them).  Of the statistics those are told that are counted: rejected by policy (0), routes in the adj-rib-in
+(7, 9) and in the Loc-RIB (8, 10), UPDATEs treated as withdrawals (11).
 """
 
 from __future__ import annotations

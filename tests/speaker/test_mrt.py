@@ -32,6 +32,7 @@ BLOCK = Attributes(next_hop=HOP, as_path=((AS_SEQUENCE, (64513,)),), med=7)
 BLOCK6 = attrs.evolve(BLOCK, next_hop=HOP6, paths={})
 LABEL = bytes.fromhex("000641")
 TEN = prefix_bytes("10.0.0.0/8")
+FLOW = bytes.fromhex("0118 0a0102")  # to 10.1.2.0/24
 TAG = bytes.fromhex("03 0000fc0000000001 00000000 20 c0000209")
 
 ORIGIN, AS_PATH, NEXT_HOP, MED = "40010100", "400206 0201 0000fc01", "400304 c0000209", "800404 00000007"
@@ -141,7 +142,7 @@ def block(number: int, next_hop: bytes = HOP) -> Attributes:
 
 def node_with_routes() -> Node:
     node = Node()
-    node.add("192.0.2.9", V4_PEER, Family.IPV4, Family.VPNV4, Family.EVPN, Family.RTC)
+    node.add("192.0.2.9", V4_PEER, Family.IPV4, Family.VPNV4, Family.EVPN, Family.RTC, Family.IPV4_FLOWSPEC)
     node.add("2001:db8::9", V6_PEER, Family.IPV4, Family.IPV6, Family.VPNV4, add_path=True)
     node.engine.rib.table(Family.IPV4, LOCAL).put(TEN, block(1).path(b""))
     node.hear("192.0.2.9", Family.IPV4, block(2).path(b""), TEN, prefix_bytes("10.2.0.0/16"))
@@ -152,6 +153,7 @@ def node_with_routes() -> Node:
     node.hear("2001:db8::9", Family.VPNV4, block(7).path(LABEL), path_id(0) + vpn_key("10.0.0.0/8"))
     node.hear("192.0.2.9", Family.EVPN, block(8).path(b""), TAG)
     node.hear("192.0.2.9", Family.RTC, block(9).path(b""), member_key(1))
+    node.hear("192.0.2.9", Family.IPV4_FLOWSPEC, block(10, b"").path(b""), FLOW)
     return node
 
 
@@ -178,6 +180,7 @@ EXPECTED = {
     (12, VPN, 2, 0, 7),
     (6, f"0311{TAG[1:].hex()}", 1, None, 8),
     (6, f"60{member_key(1)[:-1].hex()}", 1, None, 9),
+    (6, f"05{FLOW.hex()}", 1, None, 10),
 }
 
 
@@ -189,6 +192,8 @@ def test_a_dump_has_all_routes_of_all_peers_and_our_own() -> None:
     assert [record.sequence for record in found] == list(range(len(found)))
     since = {0: WALL - 100, 1: WALL - 10, 2: WALL - 10}
     assert all(entry.originated == since[entry.peer] for record in found for entry in record.entries)
+    (flow,) = (record for record in found if record.family == (1, 133))
+    assert flow.entries[0].attributes[14] == b"\0", "a flow specification has no next hop"
     assert told(node.dump(Family.IPV6)) == {each for each in EXPECTED if each[0] == 10}
 
 
