@@ -85,7 +85,7 @@ def _operators(kind: int, sizes: tuple[int, ...], bits: int) -> st.SearchStrateg
         terms[-1] = bytes((terms[-1][0] | 0x80,)) + terms[-1][1:]
         return bytes((kind,)) + b"".join(terms)
 
-    return st.lists(one, min_size=1, max_size=4).map(written)
+    return st.lists(one, min_size=1, max_size=2).map(written)
 
 
 def _pattern(kind: int, address: bytes, length: int, offset: int) -> bytes:
@@ -113,7 +113,7 @@ def _components(width: int) -> st.SearchStrategy[bytes]:
             )
             for kind in (1, 2)
         ]
-    some = st.lists(st.one_of(*prefix, *lists), min_size=1, max_size=5, unique_by=lambda each: each[0])
+    some = st.lists(st.one_of(*prefix, *lists), min_size=1, max_size=3, unique_by=lambda each: each[0])
     return some.map(lambda drawn: b"".join(sorted(drawn, key=lambda each: each[0])))
 
 

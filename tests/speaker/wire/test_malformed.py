@@ -440,3 +440,26 @@ def test_a_path_identifier_without_a_whole_route_behind_it_ends_what_its_family_
         octets = bytes.fromhex(f"0019 46 04 c0000201 00 {nlri}")
         with pytest.raises(DisableFamily):
             reader.decode(body(f"800e{len(octets):02x}{octets.hex()}" + MP))
+
+
+def test_of_routes_with_path_identifiers_each_keeps_its_own_whatever_the_others_are() -> None:
+    reader = UpdateDecoder(Interner(), ibgp=True, as4=True, families=CARRIED, add_path=CARRIED)
+    good, other = "70 000641 0000fc0000000001 0a0102", "70 000651 0000fc0000000001 0a0103"
+    stack = "88 000640 000651 0000fc0000000001 0a0102"
+    run = bytes.fromhex(f"00000001{good} 00000002{stack} 00000003{other} 00000001{other}")
+    octets = bytes.fromhex("0001 80 0c 0000000000000000c0000201 00") + run
+    update = reader.decode(body(f"800e{len(octets):02x}{octets.hex()}" + MP))
+    ((_, announced),) = update.announced
+    other_key = VPN_KEY.replace(b"\x0a\1\2", b"\x0a\1\3")
+    assert {key.hex(): path.extra.hex() for key, path in announced.items()} == {
+        "00000001" + VPN_KEY.hex(): "000641",
+        "00000003" + other_key.hex(): "000651",
+        "00000001" + other_key.hex(): "000651",
+    }
+    assert update.withdrawn == [(Family.VPNV4, [b"\0\0\0\2" + VPN_KEY])]
+    assert [type(error) for error in update.errors] == [TreatAsWithdraw]
+    octets = bytes.fromhex(
+        "0019 46 04 c0000201 00 00000001 0902 0000 00000002 0311 0000fc0000000001 00000000 20 c0000201"
+    )
+    ((_, announced),) = reader.decode(body(f"800e{len(octets):02x}{octets.hex()}" + MP)).announced
+    assert [key[:5].hex() for key in announced] == ["0000000203"]  # of the type that is not known nothing is said

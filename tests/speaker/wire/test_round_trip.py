@@ -82,7 +82,7 @@ def test_withdrawn_routes_come_back_as_their_keys(family: Family, data: st.DataO
 @pytest.mark.parametrize("family", Family, ids=lambda family: family.text)
 @given(data=st.data())
 def test_several_paths_of_one_route_come_back_by_their_path_identifiers(family: Family, data: st.DataObject) -> None:
-    routes: list[Route] = data.draw(st.lists(ROUTES[family], min_size=1, max_size=4, unique_by=lambda route: route[0]))
+    routes: list[Route] = data.draw(st.lists(ROUTES[family], min_size=1, max_size=2, unique_by=lambda route: route[0]))
     identifiers = data.draw(st.lists(st.binary(min_size=4, max_size=4), min_size=1, max_size=3, unique=True))
     told = make(Interner(), next_hop=bytes((192, 0, 2, 1)), local_pref=100)
     paths = [(identifier + key, extra) for key, extra in routes for identifier in identifiers]
