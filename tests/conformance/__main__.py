@@ -42,7 +42,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="conformance-"))
     try:
         subject = SUBJECTS[asked.subject](folder, free_port())
-        run = Run(subject, chosen, batch=len(chosen) if asked.subject == "ours" else BATCH)
+        ours = asked.subject == "ours"
+        run = Run(subject, chosen, batch=len(chosen) if ours else BATCH, at_once=96 if ours else BATCH)
         results = asyncio.run(run.run())
     finally:
         shutil.rmtree(folder, ignore_errors=True)

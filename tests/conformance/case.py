@@ -63,7 +63,7 @@ def allowed(seen: str, reactions: Iterable[str]) -> bool:
 def require(seen: str, reactions: Iterable[str]) -> None:
     """Raise Failed unless what was seen is allowed."""
     if not allowed(seen, reactions):
-        raise Failed(f"{seen}; allowed: {', '.join(sorted(reactions))}")
+        raise Failed(f"{seen}; allowed: {', '.join(sorted(set(reactions)))}")
 
 
 Said = Callable[[Place], bytes]

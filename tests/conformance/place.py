@@ -44,6 +44,9 @@ class Peering:
     role: str = ""  # of the peer under test (RFC 9234)
     strict_role: bool = False
     add_path: bool = False  # it takes several paths
+    long_lived_s: int = 0  # long-lived graceful restart (RFC 9494)
+    limit: int = 0  # so many IPv4 routes may be told; 0: any number
+    told_all: bool = False  # it passes on what others told, although the case is no client
     client: bool = False  # the case is a client of a route reflector
     connects: bool = False  # it connects to the case's address, port CASE_PORT
     configured: bool = True  # it knows the address at all

@@ -25,7 +25,6 @@ from tests.conformance.subjects import Peers, Subject, addresses
 CASE_S = 75.0
 """How long a case may take."""
 
-AT_ONCE = 48
 WITNESS = 4000
 """The number of the witness, as if it were a case."""
 
@@ -45,7 +44,7 @@ class Result:
 class Run:
     """One run of cases against one program."""
 
-    def __init__(self, subject: Subject, cases: Iterable[Case], *, batch: int, at_once: int = AT_ONCE) -> None:
+    def __init__(self, subject: Subject, cases: Iterable[Case], *, batch: int, at_once: int) -> None:
         self.subject = subject
         self.cases = list(cases)
         self.batch = batch
@@ -137,6 +136,8 @@ class Run:
         seen = await self.subject.seen(lambda seen: tokens <= seen.keys(), frozenset(families), 2.0)
         if tokens <= seen.keys():
             return ""
+        if not self.subject.lives():
+            return "the program died"
         return f"another session lost {sorted(tokens - seen.keys())}"
 
     async def _limited(self, case: Case, limit: asyncio.Semaphore) -> Result:

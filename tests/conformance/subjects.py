@@ -162,6 +162,8 @@ class Ours(Subject):
                 "role": "role",
                 "strict_role": "strict_role",
                 "add_path": "add_path_receive",
+                "long_lived": "long_lived_s",
+                "limit": "prefix_limits",
                 "client": "route_reflector_client",
             }.items()
             if option in PEER_OPTIONS
@@ -203,6 +205,12 @@ class Ours(Subject):
                 *(["strict_role = true"] if peering.strict_role else []),
                 *([f"add_path_receive = {json.dumps(sorted(peering.families))}"] if peering.add_path else []),
                 *(["route_reflector_client = true"] if peering.client else []),
+                *([f"long_lived_s = {peering.long_lived_s}"] if peering.long_lived_s else []),
+                *(
+                    [f'prefix_limits = {{ ipv4 = {{ most = {peering.limit}, action = "restart" }} }}']
+                    if peering.limit
+                    else []
+                ),
                 *(accepting if not peering.ibgp else []),
             ]
         (self.folder / "bgpvpn.toml").write_text("\n".join(lines) + "\n")
@@ -266,7 +274,7 @@ class Frr(Subject):
     address = "198.18.0.1"
     families = frozenset({"ipv4", "ipv6", "vpnv4", "vpnv6", "evpn"})
     knows = frozenset({22, 25, 26, 32, 35})
-    options = frozenset({"role", "strict_role", "add_path", "client"})
+    options = frozenset({"role", "strict_role", "add_path", "client", "long_lived", "limit"})
     own = "ipv4"
     words = {
         "ipv4": "ipv4 unicast",
@@ -294,6 +302,7 @@ class Frr(Subject):
             " bgp graceful-restart",
             " bgp graceful-restart restart-time 20",
             " bgp graceful-restart select-defer-time 1",
+            " bgp long-lived-graceful-restart stale-time 6",
             " bgp graceful-restart notification",
             " bgp graceful-restart preserve-fw-state",
         ]
@@ -313,9 +322,11 @@ class Frr(Subject):
             for family in peering.families:
                 if family in self.families:
                     activated[family].append(f"  neighbor {address} activate")
+                    if peering.limit and family == "ipv4":
+                        activated[family].append(f"  neighbor {address} maximum-prefix {peering.limit}")
                     if peering.client:
                         activated[family].append(f"  neighbor {address} route-reflector-client")
-                    elif family == "ipv4":
+                    elif family == "ipv4" and not peering.told_all:
                         activated[family].append(f"  neighbor {address} prefix-list OWN out")
         for family, each in activated.items():
             lines += [f" address-family {self.words[family]}", *each]
@@ -365,7 +376,7 @@ class Gobgp(Subject):
     address = "198.18.0.1"
     families = frozenset({"ipv4", "ipv6", "vpnv4", "vpnv6", "evpn", "rtc", "ipv4-flowspec", "ipv6-flowspec"})
     knows = frozenset({22, 25, 26, 32})
-    options = frozenset({"add_path", "client"})
+    options = frozenset({"add_path", "client", "long_lived", "limit"})
     own = "ipv4"
     words = {
         "ipv4": ("ipv4-unicast", "ipv4"),
@@ -419,6 +430,11 @@ class Gobgp(Subject):
                 if family in self.families:
                     lines += ["[[neighbors.afi-safis]]", "[neighbors.afi-safis.config]"]
                     lines += [f'afi-safi-name = "{self.words[family][0]}"']
+                    if peering.limit and family == "ipv4":
+                        lines += ["[neighbors.afi-safis.prefix-limit.config]", f"max-prefixes = {peering.limit}"]
+                    if peering.long_lived_s:
+                        lines += ["[neighbors.afi-safis.long-lived-graceful-restart.config]", "enabled = true"]
+                        lines += [f"restart-time = {peering.long_lived_s}"]
                     if peering.restart_s:
                         lines += ["[neighbors.afi-safis.mp-graceful-restart.config]", "enabled = true"]
         (self.folder / "gobgpd.toml").write_text("\n".join(lines) + "\n")
@@ -438,7 +454,7 @@ class Gobgp(Subject):
                     match = re.search(r"destination: ?([0-9a-f.:]+/\d+)", key)
                     token = match[1] if match else key
                 else:
-                    numbers = re.findall(r"64512:\d+", key)
+                    numbers = re.findall(r"64512:\d+$" if family == "rtc" else r"64512:\d+", key)
                     token = numbers[0] if numbers else key
                 found[(family, token)] += len(paths)
         return found
@@ -451,7 +467,7 @@ class Bird(Subject):
     address = "198.18.0.1"
     families = frozenset({"ipv4", "ipv6", "vpnv4", "vpnv6", "ipv4-flowspec", "ipv6-flowspec"})
     knows = frozenset({26, 32, 35})
-    options = frozenset({"role", "strict_role", "add_path", "client"})
+    options = frozenset({"role", "strict_role", "add_path", "client", "long_lived", "limit"})
     own = "ipv4"
     words = {
         "ipv4": "ipv4",
@@ -490,6 +506,11 @@ class Bird(Subject):
                 f"  hold time {peering.hold_s}; enable extended messages on; startup hold time 240;",
                 f"  passive {'off' if peering.connects else 'on'};",
                 *([f"  graceful restart on; graceful restart time {peering.restart_s};"] if peering.restart_s else []),
+                *(
+                    [f"  long lived graceful restart on; long lived stale time {peering.long_lived_s};"]
+                    if peering.long_lived_s
+                    else []
+                ),
                 *([f"  local role {self.roles[peering.role]};"] if peering.role else []),
                 *(["  require roles on;"] if peering.strict_role else []),
                 *(["  rr client; rr cluster id 192.0.2.1;"] if peering.client else []),
@@ -498,8 +519,9 @@ class Bird(Subject):
                 if family not in self.families:
                     continue
                 own = "where source = RTS_STATIC" if family == "ipv4" else "none"
-                export = "all" if peering.client else own
+                export = "all" if peering.client or peering.told_all else own
                 extra = " add paths rx;" if peering.add_path else ""
+                extra += f" receive limit {peering.limit} action disable;" if peering.limit and family == "ipv4" else ""
                 extra += "" if "flow" in family or family == "ipv6" else " extended next hop on;"
                 lines.append(
                     f"  {self.words[family]} {{ table {self.tables[family]}; import all; export {export};{extra} }};"

@@ -13,10 +13,13 @@ from tests.conformance.runner import Result, Run
 from tests.conformance.subjects import Ours
 
 
+AT_ONCE = 96
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder: Path = tmp_path_factory.mktemp("conformance")
-    run = Run(Ours(folder, free_port()), CASES, batch=len(CASES))
+    run = Run(Ours(folder, free_port()), CASES, batch=len(CASES), at_once=AT_ONCE)
     return {result.case.name: result for result in asyncio.run(run.run())}
 
 

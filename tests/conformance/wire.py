@@ -89,6 +89,15 @@ def graceful(time_s: int, families: dict[str, bool], *, restarting: bool = False
     return capability(64, value)
 
 
+def long_lived(stale_s: int, families: dict[str, bool]) -> bytes:
+    """Long-lived graceful restart (RFC 9494 section 3); families with their F bit."""
+    value = b""
+    for family, forwarding in families.items():
+        afi, safi = FAMILIES[family]
+        value += u16(afi) + u8(safi) + u8(0x80 if forwarding else 0) + u24(stale_s)
+    return capability(71, value)
+
+
 def add_path(family: str, mode: int) -> bytes:
     """ADD-PATH (RFC 7911 section 4); mode 1 receive, 2 send, 3 both."""
     afi, safi = FAMILIES[family]

@@ -9,11 +9,13 @@ from tests.conformance.cases import (  # noqa: F401
     families,
     framing,
     header,
+    limits,
     opens,
     propagation,
     refresh,
     restart,
     states,
+    telling,
     transport,
 )
 
