@@ -81,7 +81,7 @@ def test_a_station_hears_what_a_peer_tells_and_what_the_policy_makes_of_it(tmp_p
     machine.config.write_text(configuration(machine, port, listener.port))
     daemon = machine.start()
     try:
-        asyncio.run(asyncio.wait_for(story(machine, daemon, listener, port), LIMIT_S))
+        asyncio.run(asyncio.wait_for(story(machine, daemon, listener, port), 3 * LIMIT_S))
     finally:
         daemon.kill()
         daemon.wait()

@@ -25,7 +25,7 @@ from speaker.wire.message import EXTENDED_LIMIT, split
 from speaker.wire.update import UpdateDecoder
 from tests.fakes.messages import read
 
-LIMIT_S = 5.0
+LIMIT_S = 10.0
 
 View = tuple[str, str]
 """A peer's address and "pre" or "post", or "loc-rib" and nothing."""
