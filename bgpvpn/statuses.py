@@ -1,6 +1,6 @@
 """What became of each wish, in one word and a reason: from the tables to the `status` of an object in the API.
 
-ACTIVE   it is in the kernel (a peer: its session is established)
+ACTIVE   it is in the kernel (a peer: its session is established; a policy: a peer uses it)
 PENDING  it waits for something that the reason names
 DOWN     nothing is to be done: administratively down, or bound to nothing
 ERROR    the kernel refused it
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from bgpvpn.desired import ObjectKey
 from bgpvpn.node import Node
-from bgpvpn.objects import Association, Bgpvpn, Kind, Network, Port, Subnet
+from bgpvpn.objects import Association, Bgpvpn, Kind, Network, Policy, Port, Subnet
 from bgpvpn.segment import Segment
 
 Verdict = tuple[str, str]
@@ -35,6 +35,9 @@ def verdict(node: Node, kind: Kind, id_: str) -> Verdict:
             return _bgpvpn(node, thing)
         case Association():
             return _association(node, thing)
+        case Policy():
+            used = any(True for _ in node.intent.referring("policy", thing.id, "peer"))
+            return ACTIVE if used else ("DOWN", "no peer uses it")
     raise AssertionError(f"{kind} has no verdict here")
 
 

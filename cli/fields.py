@@ -18,14 +18,26 @@ class Field:
     """An option and the field that it fills; a list if it may be given several times."""
 
     def __init__(
-        self, option: str, field: str, help: str, *, clears: bool = False, fixed: bool = False, **attributes: Any
+        self,
+        option: str,
+        field: str,
+        help: str,
+        *,
+        clears: bool = False,
+        fixed: bool = False,
+        read: Callable[[Any], Any] | None = None,
+        **attributes: Any,
     ) -> None:
-        """`clears`: `set` has --no-OPTION; `fixed`: `set` does not have it. `attributes` are those of click.option."""
+        """`clears`: `set` has --no-OPTION; `fixed`: `set` does not have it; `read` makes the field of what is given.
+
+        `attributes` are those of click.option.
+        """
         self.option = option
         self.field = field
         self.help = help
         self.clears = clears
         self.fixed = fixed
+        self.read = read
         self.attributes = attributes
 
     @property
@@ -60,9 +72,9 @@ def body(fields: Iterable[Field], given: dict[str, Any]) -> dict[str, Any]:
         if value is not None and value != ():
             if cleared:
                 raise click.UsageError(f"{field.option} and --no-{field.option.removeprefix('--')} exclude each other")
-            found[field.field] = list(value) if field.several else value
+            found[field.field] = field.read(value) if field.read else list(value) if field.several else value
         elif cleared:
-            found[field.field] = [] if field.several else None
+            found[field.field] = field.read(()) if field.read else [] if field.several else None
     return found
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import click
 
-from cli import bindings, mrt, networks, peers, ports, views, vpns
+from cli import bindings, mrt, networks, peers, policies, ports, views, vpns
 from cli.api import SOCKET, Api
 from cli.completion import completion
 from cli.explain import explain
@@ -69,6 +69,7 @@ for command in (
     networks.subnet,
     ports.port,
     peers.peer,
+    policies.policy,
     explain,
     views.events,
     mrt.mrt,

@@ -10,7 +10,7 @@ import click
 from cli.api import Api, ApiError
 from cli.fields import Field, body, for_create, for_set
 from cli.output import fields, table
-from cli.run import Run, format_option, names_of, pass_run, watch_option
+from cli.run import Run, format_option, names_of, pass_run, plural, watch_option
 
 Thing = dict[str, Any]
 
@@ -40,7 +40,7 @@ class Noun:
         """
         self.kind = kind
         self.title = title
-        self.path = f"{kind}s"
+        self.path = plural(kind)
         self.columns = columns
         self.more = more
         self.filters = filters
@@ -73,7 +73,7 @@ class Noun:
 
 def titles(api: Api, kind: str) -> dict[str, str]:
     """Return what people call the objects of a kind, by id."""
-    return {each["id"]: each["name"] or each["id"] for each in api.get(f"{kind}s")}
+    return {each["id"]: each["name"] or each["id"] for each in api.get(plural(kind))}
 
 
 def with_network(api: Api, things: list[Thing]) -> None:
@@ -108,7 +108,7 @@ def set_command(noun: Noun, options: Iterable[Field]) -> click.Command:
 def list_command(noun: Noun) -> click.Command:
     """Return the command that lists objects."""
 
-    @click.command("list", help=f"List {noun.title}s.")
+    @click.command("list", help=f"List {plural(noun.title)}.")
     @for_create(noun.filters)
     @click.option("--property", "properties", multiple=True, metavar="FIELD=VALUE", help="Only with this field.")
     @click.option("--long", "more", is_flag=True, help="With more columns.")
@@ -147,7 +147,7 @@ def show_command(noun: Noun, name: str = "show") -> click.Command:
 def delete_command(noun: Noun, what_goes_too: str = "") -> click.Command:
     """Return the command that deletes objects."""
 
-    @click.command("delete", help=f"Delete {noun.title}s{what_goes_too}.")
+    @click.command("delete", help=f"Delete {plural(noun.title)}{what_goes_too}.")
     @click.argument("refs", metavar="NAME...", nargs=-1, required=True, shell_complete=names_of(noun.kind))
     @pass_run
     def command(run: Run, refs: tuple[str, ...]) -> None:

@@ -103,6 +103,11 @@ def watch_option(command: F) -> F:
     return click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")(command)
 
 
+def plural(kind: str) -> str:
+    """Return what several objects of a kind are called, in the paths of the API too."""
+    return f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
+
+
 def names_of(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     """Return the completion of names of these kinds; it is silent and short when the daemon is not there."""
 
@@ -111,7 +116,7 @@ def names_of(*kinds: str) -> Callable[[click.Context, click.Parameter, str], lis
 
         api = Api(ctx.find_root().params.get("api") or SOCKET, COMPLETION_S)
         try:
-            names = [(each["name"], kind) for kind in kinds for each in api.get(f"{kind}s")]
+            names = [(each["name"], kind) for kind in kinds for each in api.get(plural(kind))]
         except (click.ClickException, LookupError, TypeError):
             return []
         return [CompletionItem(name, help=kind) for name, kind in names if name and name.startswith(incomplete)]

@@ -11,7 +11,7 @@ import click
 
 from cli.api import Refused
 from cli.objects import STATUS, titles
-from cli.output import as_json, cell, fields, table
+from cli.output import as_json, cell, escaped, fields, table
 from cli.run import Run, format_option, names_of, pass_run, watch_option
 from cli.vpns import show as show_vpn
 
@@ -22,6 +22,9 @@ MOST_ROUTES = 1000
 
 SESSIONS = ("peer", "address", "remote_as", "state", "since_s", "families", "routes_in", "routes_out", "last_error")
 ROUTES = ("family", "nlri", "source", "next_hop", "label", "vni", "local_pref", "route_targets", "imported_by")
+SELDOM = ("path_id", "stale")
+"""Shown where a route has one."""
+
 VPNS = ("name", "vpns", "ports", "table", "label", "routes", "vni", "macs", "vteps", *STATUS)
 KERNEL = ("object", "state", "reason")
 REFUSED = ("row", "reason")
@@ -89,19 +92,54 @@ def sessions(run: Run, watch: bool) -> None:
 @click.option("--prefix", metavar="PREFIX", help="Only to this prefix.")
 @click.option("--vpn", metavar="VPN", help="Only what this VPN imports.", shell_complete=names_of("bgpvpn"))
 @click.option("--source", metavar="PEER|local", help="Only from this peer, by its address or id, or our own.")
+@click.option("--received", is_flag=True, help="What peers told, before the import policies.")
 @click.option("--limit", type=int, default=MOST_ROUTES, metavar="N", show_default=True, help="At most so many.")
 @watch_option
 @format_option
 @pass_run
-def routes(run: Run, limit: int, watch: bool, **filters: str | None) -> None:
-    """The BGP routes that VPNs of this node import, and its own."""
+def routes(run: Run, limit: int, received: bool, watch: bool, **filters: str | None) -> None:
+    """The BGP routes that VPNs of this node import, and its own.
+
+    With --received those of peers as they came, before the import policies.
+    """
 
     def text(rows: list[dict[str, Any]]) -> str:
         if len(rows) >= limit:
             click.echo(f"these are the first {limit}; --limit shows more", err=True)
-        return table(rows, ROUTES)
+        return table(rows, [*ROUTES[:3], *(each for each in SELDOM if any(row.get(each) for row in rows)), *ROUTES[3:]])
 
-    run.show(lambda: run.api.get("routes", limit=str(limit), **filters), text, watch=watch)
+    asked = {**filters, "received": "yes" if received else None}
+    run.show(lambda: run.api.get("routes", limit=str(limit), **asked), text, watch=watch)
+
+
+@show.command()
+@click.argument("peer", shell_complete=names_of("peer"))
+@format_option
+@pass_run
+def malformed(run: Run, peer: str) -> None:
+    """The last messages of a peer that broke the protocol, octet by octet.
+
+    The newest first. PEER is a name or an address.
+    """
+
+    def text(messages: list[dict[str, Any]]) -> str:
+        return "\n\n".join(map(_dumped, messages)) or "none"
+
+    run.show(lambda: run.api.get("sessions", peer, "malformed"), text)
+
+
+def _dumped(message: Mapping[str, Any]) -> str:
+    """Return a message as lines of 16 octets, behind what is wrong with it."""
+    octets = str(message["message"])
+    lines = [f"{message['ago_s']} s ago, {message['length']} octets: {escaped(str(message['reason']))}"]
+    if message["offending"]:
+        lines.append(f"  wrong: {escaped(str(message['offending']))}")
+    for at in range(0, len(octets), 32):
+        pairs = " ".join(octets[here : here + 2] for here in range(at, min(at + 32, len(octets)), 2))
+        lines.append(f"  {at // 2:04x}  {escaped(pairs)}")
+    if message["length"] * 2 > len(octets):
+        lines.append(f"  and {message['length'] - len(octets) // 2} octets more")
+    return "\n".join(lines)
 
 
 @show.command()

@@ -87,7 +87,9 @@ OPTIONS: list[tuple[Kind, str, dict[str, Any]]] = [
         (
             "peer create rr --address 192.0.2.2 --remote-as 65000 --port 1790 --local-as 65001"
             " --local-address 192.0.2.1 --family evpn --family rtc --passive --hold-time 30 --restart-time 60"
-            " --multihop-ttl 9 --disable"
+            " --multihop-ttl 9 --disable --long-lived 3600 --dynamic-limit 7 --import-policy reject"
+            " --export-policy evpn=accept --client --add-path-receive evpn --add-path-send evpn --paths-out 2"
+            " --role customer --strict-role --prefix-limit 100 --prefix-limit evpn=50:restart:60"
         ),
         {
             "name": "rr",
@@ -102,6 +104,20 @@ OPTIONS: list[tuple[Kind, str, dict[str, Any]]] = [
             "restart_time_s": 60,
             "multihop_ttl": 9,
             "admin_state_up": False,
+            "long_lived_s": 3600,
+            "dynamic_limit": 7,
+            "import_policy": "reject",
+            "export_policy": {"evpn": "accept"},
+            "route_reflector_client": True,
+            "add_path_receive": ["evpn"],
+            "add_path_send": ["evpn"],
+            "paths_out": 2,
+            "role": "customer",
+            "strict_role": True,
+            "prefix_limits": {
+                "all": {"most": 100, "warn_percent": 80, "action": "block", "restart_s": 300.0},
+                "evpn": {"most": 50, "warn_percent": 80, "action": "restart", "restart_s": 60.0},
+            },
         },
     ),
 ]
@@ -115,6 +131,7 @@ def test_create_has_an_option_for_every_field(daemon: Daemon, kind: Kind, words:
         "id",
         "subnets",
         "password",
+        "tcp_ao",
         "ttl_security_hops",
     }  # in tests of their own; an id is the daemon's to give
     assert wanted.keys() == set(CREATE[kind].__struct_fields__) - elsewhere
@@ -151,6 +168,24 @@ def test_set_replaces_what_is_given_and_leaves_the_rest(daemon: Daemon) -> None:
 def test_what_is_given_and_taken_away_at_once_is_wrong_usage(daemon: Daemon, words: str) -> None:
     refused = daemon.call(words)
     assert (refused.exit_code, "exclude each other" in refused.stderr) == (2, True)
+
+
+def test_keys_of_TCP_AO_come_from_files_and_are_not_shown(daemon: Daemon, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).write_text(f"{name} s3cret\n")
+    told_ = daemon.ask(
+        f"peer create rr --address 192.0.2.2 --remote-as 65000 --tcp-ao 2:3:aes-128-cmac-96:{tmp_path}/new"
+        f" --tcp-ao 1:1:{tmp_path}/old"
+    )
+    assert told_["tcp_ao"] == [
+        {"send_id": 2, "receive_id": 3, "secret": "***", "algorithm": "aes-128-cmac-96"},
+        {"send_id": 1, "receive_id": 1, "secret": "***", "algorithm": "hmac-sha-1-96"},
+    ]
+    (peer,) = daemon.node.intent.peers.rows.values()
+    assert [key.secret for key in peer.tcp_ao] == ["new s3cret", "old s3cret"]
+    for words in ("1:2", "x:1:file", "1:1:/nowhere"):
+        assert daemon.call(f"peer set rr --tcp-ao {words}").exit_code == 2, words
+    assert daemon.ask("peer set rr --no-tcp-ao")["tcp_ao"] == []
 
 
 def test_set_gives_a_new_name(daemon: Daemon) -> None:
