@@ -59,7 +59,7 @@ _COMPONENTS_4 = [
     "038106",  # IP protocol = 6
     "0303068111",  # = 6 or = 17
     "0491c0de",  # a port of 2 octets
-    "0503008045910400",
+    "050300d50400",
     "068150",
     "078108",
     "088100",
@@ -68,7 +68,7 @@ _COMPONENTS_4 = [
     "0b812e",
     "0c8101",
 ]
-_COMPONENTS_6 = ["01400020010db800000001", "024020db80000001", "038106", "0d8101", "0da1000fffff", "058150"]
+_COMPONENTS_6 = ["01400020010db800000001", "0240200db80000", "038106", "0d8101", "0da1000fffff", "058150"]
 
 
 def _flows(components: list[str], front: bytes) -> list[Route]:
@@ -123,23 +123,26 @@ EXT_COMMUNITIES = tuple(
 _FULL = Attributes(
     next_hop=V4[1],
     origin=2,
-    as_path=((AS_SEQUENCE, (64512, 4200000000, 23456)), (AS_SET, (1, 65535, 65536)), (AS_SEQUENCE, (7,))),
+    as_path=((AS_SEQUENCE, (65010, 4200000000, 23456)), (AS_SET, (1, 65535, 65536)), (AS_SEQUENCE, (7,))),
     med=0,
     local_pref=100,
     atomic_aggregate=True,
     aggregator=(4200000000, V4[0]),
-    communities=(0xFFFFFF01, 0xFFFF0006, 0xFFFF0007, 64512 << 16 | 1),
+    communities=(0xFFFFFF01, 0xFFFF0007, 65010 << 16 | 1),
     ext_communities=EXT_COMMUNITIES,
     large_communities=((4200000000, 1, 2), (0, 0, 0)),
     originator_id=V4[1],
     cluster_list=(V4[0], V4[1]),
     pmsi=(0, 6, LABELS[0], V4[1]),
     only_to_customer=64512,
-    unknown=((0xE0, 128, b"\x01\x02"), (0xD0, 200, bytes(300))),
+    unknown=((0xE0, 199, b"\x01\x02"), (0xD0, 200, bytes(300))),
 )
 _SMALL = Attributes(next_hop=V4[1], local_pref=100, ext_communities=EXT_COMMUNITIES[:1])
 _CONFEDERATED = Attributes(
-    next_hop=V4[1], local_pref=0, as_path=((AS_CONFED_SEQUENCE, (65001, 65002)), (AS_SEQUENCE, (3,)))
+    communities=(0xFFFF0006,),
+    next_hop=V4[1],
+    local_pref=0,
+    as_path=((AS_CONFED_SEQUENCE, (65001, 65002)), (AS_SEQUENCE, (3,))),
 )
 
 

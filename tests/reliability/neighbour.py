@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from speaker.errors import BgpError
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from speaker.wire.capability import Capability, ExtendedMessage, FourOctetAs, Multiprotocol, RouteRefreshCapability
@@ -82,6 +83,8 @@ class Neighbour:
         """With `reads` false it reads nothing once the session is established, and goes on to send KEEPALIVEs."""
         self.heard: dict[bytes, bytes] = {}  # NLRI key: extra part
         self.keepalives = 0
+        self.updates = 0
+        self.errors: list[BgpError] = []  # what was wrong with what came
         self.notification: Notification | None = None
         self.ended = False  # the other end has closed
         self._reads = reads
@@ -182,9 +185,15 @@ class Neighbour:
             elif kind == NOTIFICATION:
                 self.notification = Notification.decode(body)
             elif kind == UPDATE:
-                update = self._decoder.decode(body)
-                for _, routes in update.announced:
-                    self.heard |= {key: path.extra for key, path in routes.items()}
+                self.updates += 1
+                try:
+                    update = self._decoder.decode(body)
+                except BgpError as error:
+                    self.errors.append(error)
+                    continue
+                self.errors += update.errors
                 for _, keys in update.withdrawn:
                     for key in keys:
                         self.heard.pop(key, None)
+                for _, routes in update.announced:
+                    self.heard |= {key: path.extra for key, path in routes.items()}
