@@ -196,13 +196,12 @@ def _identified(
 ) -> Routes:
     """Read NLRI that have path identifiers (hot): all at once without these, and one by one if some are not usable."""
     identifiers, each = _cut_identified(family, octets)
-    refused: list[bytes] = []
-    routes = decoder(b"".join(each), longest, Tolerated(), refused)
-    if len(routes) == len(each) and not refused:  # so each is in its place
+    routes = decoder(b"".join(each), longest, Tolerated(), [])
+    if len(routes) == len(each):  # so each is in its place
         return [(identifier + key, extra) for identifier, (key, extra) in zip(identifiers, routes, strict=True)]
     told: Routes = []
     for identifier, one in zip(identifiers, each, strict=True):
-        refused = []
+        refused: list[bytes] = []
         told += [(identifier + key, extra) for key, extra in decoder(one, longest, errors, refused)]
         unusable += [identifier + key for key in refused]
     return told

@@ -463,3 +463,19 @@ def test_of_routes_with_path_identifiers_each_keeps_its_own_whatever_the_others_
     )
     ((_, announced),) = reader.decode(body(f"800e{len(octets):02x}{octets.hex()}" + MP)).announced
     assert [key[:5].hex() for key in announced] == ["0000000203"]  # of the type that is not known nothing is said
+
+
+def test_a_next_hop_is_not_taken_for_the_attribute_that_has_the_same_octets() -> None:
+    families = CARRIED | {Family.IPV4_FLOWSPEC}
+    reader = UpdateDecoder(Interner(), ibgp=True, as4=True, families=families)
+    rest, route = AS_PATH + LOCAL_PREF, "0311 0000fc0000000001 00000000 20 c0000201"
+    assert ORIGIN == "40010100", "which is 64.1.1.0 as an address"
+    for reach, attributes, announced in [
+        ("0001 85 00 00 02 0100", ORIGIN + rest, True),
+        (f"0019 46 04 40010100 00 {route}", rest, False),  # which has no ORIGIN
+        (f"0019 46 04 40010100 00 {route}", ORIGIN + rest, True),
+    ]:
+        octets = bytes.fromhex(reach)
+        update = reader.decode(body(f"800e{len(octets):02x}{octets.hex()}" + attributes))
+        assert bool(update.announced) is announced, reach
+    assert reader.decode(body(ORIGIN + rest, ROUTE)).announced == []  # and this has no NEXT_HOP
