@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from speaker.errors import SessionReset, TreatAsWithdraw
-
 from speaker.wire import update
 from speaker.wire.attribute import Interner
 from tests.fuzzing import growth, oracle, seeds
@@ -51,8 +50,6 @@ def test_1000_hostile_inputs_to_a_daemon_touch_no_other_session(tmp_path: Path) 
             around.batch(500)
         assert around.sent >= 1000
         assert around.good.updates > len(HEARING), "routes of hostile peers are reflected"
-            "routes of hostile peers are reflected, beside the End-of-RIB of each family"
-        )
 
 
 def test_time_of_a_message_grows_as_its_size() -> None:
