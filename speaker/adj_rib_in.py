@@ -297,7 +297,8 @@ class AdjRibIn:
 
     def count(self, family: Family) -> int:
         """Return how many routes of a family are kept, rejected ones included."""
-        return len(self._at(family)) + len(self.rejected[family])
+        slots = self._slots.get(family)
+        return 0 if slots is None else len(slots) + len(self.rejected[family])
 
     def counts(self) -> dict[Family, int]:
         """Return how many routes are kept, of the families of which there are any."""
@@ -305,7 +306,8 @@ class AdjRibIn:
 
     def sources(self, family: Family, nlri: bytes) -> dict[int, Source]:
         """Return at which source of the RIB each path of a destination stands, by path identifier (0 without them)."""
-        return self._at(family).sources(nlri)
+        slots = self._slots.get(family)
+        return {} if slots is None else slots.sources(nlri)
 
     def has_path_ids(self, family: Family) -> bool:
         """Whether the keys of a family have path identifiers in front: in this session, or in the last one."""

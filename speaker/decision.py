@@ -2,16 +2,16 @@
 
 Each step keeps the candidates that are best by one criterion.  Those left after step 7 are equal in all
 that the network cares about: they share the traffic.  Steps 8 to 12 only put them in an order that every
-node finds the same, whatever the order of arrival; the last one cannot tie.
+node finds the same, whatever the order of arrival; who ties in the last one says the same in all that is looked at.
 
     1  not stale before long-lived stale       7  lowest IGP cost: not used, tunnels reach all PEs alike
        (LLGR_STALE, RFC 9494 section 4.4)      8  lowest ORIGINATOR_ID or router id (RFC 4456 section 9)
     2  highest LOCAL_PREF                      9  shortest CLUSTER_LIST (RFC 4456 section 9)
     3  our own routes before received ones    10  lowest peer's name, its address
-    4  shortest AS_PATH                       11  of several paths of a peer (RFC 7911): lowest next hop, then extra,
-    5  lowest ORIGIN, then lowest MED among       then what else they say of themselves
-       paths from the same neighbouring AS    12  lowest NLRI key, so two RDs never tie; then the slot: by now the
-    6  eBGP before iBGP                           paths say the same in all that is looked at
+    4  shortest AS_PATH                       11  lowest NLRI key, so two RDs never tie
+    5  lowest ORIGIN, then lowest MED among   12  of several paths that a peer told of one NLRI (RFC 7911):
+       paths from the same neighbouring AS        lowest next hop, labels and the like, then what else they say
+    6  eBGP before iBGP
 
 Step 3 stands after LOCAL_PREF so that an operator can prefer a remote site over this node.  In steps 4 and 5 segments
 of a confederation are no ASes: they count nothing, and the neighbouring AS is the first one outside (RFC 5065 section
@@ -104,6 +104,7 @@ def _order(c: Candidate) -> tuple[object, ...]:
         attributes.originator_id or c.router_id,
         len(attributes.cluster_list),
         peer_of(c.source),
+        c.key,
         attributes.next_hop,
         path.extra,
         attributes.med or 0,
@@ -111,6 +112,5 @@ def _order(c: Candidate) -> tuple[object, ...]:
         attributes.communities,
         attributes.ext_communities,
         attributes.large_communities,
-        c.key,
-        c.source,
+        c.source,  # the slot: it depends on arrival, and by now the paths are the same
     )

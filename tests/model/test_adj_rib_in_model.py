@@ -650,7 +650,7 @@ MUTANTS = (
     ("adj_rib_in", "room <= 0 and not known", "room <= 0"),
     ("adj_rib_in", "or (limits and not self._has_room(family, len(routes)))", ""),
     ("adj_rib_in", "limit.most if family in self._near", "limit.most + 1 if family in self._near"),
-    ("adj_rib_in", "len(self._at(family)) + len(self.rejected[family])", "len(self._at(family))"),
+    ("adj_rib_in", "len(slots) + len(self.rejected[family])", "len(slots)"),
     ("adj_rib_in", "kept.update(dict.fromkeys(keys, False))", "pass"),
     ("adj_rib_in", "kept.update(dict.fromkeys(routes, False))", "kept.update(dict.fromkeys(routes, True))"),
     ("adj_rib_in", "any(kept[key] and not known[key] for key in kept) and", ""),
