@@ -264,18 +264,14 @@ class AdjRibOut:
                 if member.pending[family]:
                     return self._catch_up(member, group, family, room)
             member.position = group.head
-            group.trim()
-        if member.position < group.head:
-            batch = group.log[member.position - group.first]
-            member.position += 1
+        batch = group.read(member)
+        if batch is not None:
             hears, family = member.hears, batch.family
             heard = [
                 chunk.octets
                 for chunk in batch.chunks
                 if hears(family, chunk.to) and not (chunk.but is not None and hears(family, chunk.but))
             ]
-            if member.position == group.head:
-                group.trim()
             return len(batch.changes), heard
         for family in self._families:
             if group.dirty(family):

@@ -37,7 +37,6 @@ from speaker.membership import Membership
 from speaker.outward import Towards, kept_back, outward, unsuited
 from speaker.path import Attributes, Path
 from speaker.rib import Rib, Source, peer_of
-from speaker.table import Reader
 from speaker.terms import accept
 from speaker.values import Family
 from speaker.wire.update import encode_updates, encode_withdrawals
@@ -111,7 +110,7 @@ class Chunk:
         return self._octets
 
 
-@attrs.frozen
+@attrs.define
 class Batch:
     """What one turn changed: the keys with what was told of them before, and the messages that say so."""
 
@@ -119,6 +118,7 @@ class Batch:
     changes: dict[bytes, Told]
     chunks: list[Chunk]
     weight: int
+    unread_by: int  # members that have a place in the log before it
 
 
 class Member:
@@ -163,7 +163,8 @@ class UpdateGroup:
         self._weight = 0
         self._rib = groups.rib
         self._reader = self._rib.reader(towards.families, None if towards.reflecting else LOCAL)
-        self._parts: dict[Family, list[Reader[bytes, Path]]] = {}
+        self._dirty: dict[Family, dict[bytes, Path | None]] = {family: {} for family in towards.families}
+        self._adopted = 0
         self._entries: dict[tuple[Family, Path, Source], Told] = {}
         self._snapshots: dict[tuple[Family, tuple[bytes, ...]], list[Chunk]] = {}
         for family in towards.families:
@@ -181,33 +182,38 @@ class UpdateGroup:
     # What is told
 
     def dirty(self, family: Family) -> bool:
-        """Tell whether there are changes of the RIB that were not looked at."""
-        return any(part.dirty for part in self._of(family))
+        """Tell whether there are changes of the RIB that were not looked at (hot)."""
+        if self._adopted != len(self._reader.parts):
+            self._adopt()
+        return bool(self._dirty[family])
 
-    def _of(self, family: Family) -> list[Reader[bytes, Path]]:
-        if sum(map(len, self._parts.values())) != len(self._reader.parts):
-            self._parts = {each: [] for each in self.towards.families}
-            for (each, _), part in self._reader.parts.items():
-                self._parts[each].append(part)
-        return self._parts.get(family, [])
+    def _adopt(self) -> None:
+        """Have the readers of all sources of a family note dirty keys in one place: there may be thousands of them."""
+        for (family, _), part in self._reader.parts.items():
+            common = self._dirty[family]
+            if part.dirty is not common:
+                common.update(part.dirty)
+                part.dirty = common
+        self._adopted = len(self._reader.parts)
 
     def advance(self, family: Family, most: int, room: int) -> int:
         """Look at dirty keys and let the log say what changed; return how many they were (hot).
 
         It ends after `most` keys, or when the messages have about `room` octets.
         """
-        tables = self._eligible(family)
+        dirty, tables = self._dirty[family], self._eligible(family)
         told, unfit = self.told[family], self.unfit[family]
         changes: dict[bytes, Told] = {}
         chosen: dict[bytes, Told] = {}
         looked_at = size = 0
         last: Attributes | None = None
         while looked_at < most and size < room:
-            keys = self._take(family, min(KEYS_AT_ONCE, most - looked_at, room // OCTETS_A_KEY + 1))
+            keys = list(islice(dirty, min(KEYS_AT_ONCE, most - looked_at, room // OCTETS_A_KEY + 1)))
             if not keys:
                 break
             looked_at += len(keys)
             for key in keys:
+                del dirty[key]
                 before = told.get(key, NOTHING)
                 now = self._choose(family, key, tables)
                 if unfit:
@@ -223,13 +229,6 @@ class UpdateGroup:
         if changes:
             self._commit(family, changes, chosen)
         return looked_at
-
-    def _take(self, family: Family, most: int) -> dict[bytes, Path | None]:
-        """Take dirty keys, of whatever sources."""
-        for part in self._of(family):
-            if part.dirty:
-                return part.take(most)
-        return {}
 
     def _commit(self, family: Family, changes: dict[bytes, Told], chosen: dict[bytes, Told]) -> None:
         told, audiences = self.told[family], self.audiences[family]
@@ -261,10 +260,16 @@ class UpdateGroup:
                 for key, before in changes.items():
                     pending.setdefault(key, before)
         weight = OCTETS_A_KEY * len(changes) + sum(len(chunk.octets) for chunk in chunks if chunk.but is None)
-        self.log.append(Batch(family, changes, chunks, weight))
+        unread_by = sum(member.position is not None for member in self.members)
+        self.log.append(Batch(family, changes, chunks, weight, unread_by))
         self._weight += weight
         self._snapshots.clear()
-        self.trim()
+        self._shorten()
+        while self._weight > self.groups.log_octets and len(self.log) > 1:
+            first = self.first
+            for member in self.members:
+                if member.position == first:
+                    self.set_back(member)
 
     def _eligible(self, family: Family) -> list[tuple[Source, dict[bytes, Path]]]:
         """Return the rows of the sources that such peers may hear of."""
@@ -445,25 +450,31 @@ class UpdateGroup:
 
     # Members
 
-    def trim(self) -> None:
-        """Drop what all members have read, and what is too much; who has not read that gets pending keys."""
-        places = [member.position for member in self.members if member.position is not None]
-        lowest = min(places, default=self.head)
-        while self.log and (self.first < lowest or (self._weight > self.groups.log_octets and len(self.log) > 1)):
-            for member in self.members:
-                if member.position == self.first:
-                    self.set_back(member)
-            self._weight -= self.log.popleft().weight
-            self.first += 1
+    def read(self, member: Member) -> Batch | None:
+        """Return the next batch for a member that has a place in the log; None: it has read all (hot)."""
+        if member.position is None or member.position >= self.head:
+            return None
+        batch = self.log[member.position - self.first]
+        member.position += 1
+        batch.unread_by -= 1
+        self._shorten()
+        return batch
 
     def set_back(self, member: Member) -> None:
         """Give a member its unread part of the log as pending keys."""
-        if member.position is not None:
-            for batch in islice(self.log, member.position - self.first, None):
-                pending = member.pending[batch.family]
-                for key, before in batch.changes.items():
-                    pending.setdefault(key, before)
-            member.position = None
+        for batch in self.unread(member):
+            batch.unread_by -= 1
+            pending = member.pending[batch.family]
+            for key, before in batch.changes.items():
+                pending.setdefault(key, before)
+        member.position = None
+        self._shorten()
+
+    def _shorten(self) -> None:
+        """Drop what all have read."""
+        while self.log and not self.log[0].unread_by:
+            self._weight -= self.log.popleft().weight
+            self.first += 1
 
     def unread(self, member: Member) -> Iterator[Batch]:
         """Return what a member has not read of the log."""
@@ -510,10 +521,9 @@ class UpdateGroups:
 
     def leave(self, member: Member, group: UpdateGroup) -> None:
         """Take a member out; a group without members is gone."""
+        group.set_back(member)
         group.members.remove(member)
-        if group.members:
-            group.trim()
-        else:
+        if not group.members:
             group.close()
             del self.groups[group.towards]
 

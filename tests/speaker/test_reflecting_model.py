@@ -160,18 +160,13 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     ),
     "who falls behind the log misses it": (
         "update_group",
-        "pending.setdefault(key, before)\n            member.position",
-        "pass\n            member.position",
-    ),
-    "a trimmed log sets nobody back": (
-        "update_group",
-        "                    self.set_back(member)",
-        "                    pass",
+        "pending.setdefault(key, before)\n        member.position",
+        "pass\n        member.position",
     ),
     "a snapshot is kept for too long": (
         "update_group",
-        "        self._snapshots.clear()\n        self.trim()",
-        "        self.trim()",
+        "        self._snapshots.clear()\n        self._shorten()",
+        "        self._shorten()",
     ),
     "an identifier serves two sources": ("update_group", "len(self._identifiers) + 1)", "1)"),
     "the identifier is 0": ("update_group", "len(self._identifiers) + 1)", "len(self._identifiers))"),
