@@ -24,7 +24,7 @@ CORPUS = Path(__file__).resolve().parent / "corpus"
 SHARE = 2000
 """Cases that a process does before it tells."""
 
-TRIALS = 3000
+TRIALS = 1000
 """How often a finding is tried while it is cut down."""
 
 SLOWEST = 5

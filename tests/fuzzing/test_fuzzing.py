@@ -53,11 +53,10 @@ def test_1000_hostile_inputs_to_a_daemon_touch_no_other_session(tmp_path: Path) 
 
 
 def test_time_of_a_message_grows_as_its_size() -> None:
-    """Quadratic would be four times as much for each doubling."""
     for name, body in growth.shapes():
         measured = growth.measure(name, body)
         assert measured.ms[-1] < SOME_MS, f"{name}: {measured.ms}"
-        assert measured.exponent < 3, f"{name}: {measured.ms}"
+        assert measured.exponent < growth.EXPONENT, f"{name}: {measured.ms}"
     assert growth.longest_open() < SOME_MS
 
 
@@ -134,7 +133,7 @@ def _faulty(monkeypatch: pytest.MonkeyPatch, decoder: type[update.UpdateDecoder]
 @pytest.mark.parametrize("decoder", [_Raising, _Forgetful, _Talkative, _Undeclared])
 def test_a_fault_is_found_and_cut_down(monkeypatch: pytest.MonkeyPatch, decoder: type[update.UpdateDecoder]) -> None:
     with _faulty(monkeypatch, decoder):
-        findings = Worker(SEED).share(0, 1500).findings
+        findings = Worker(SEED).share(0, 800).findings
         assert findings
         for finding in findings[:2]:
             with pytest.raises(Exception) as raised:  # noqa: PT011  # whatever it is, it is the same one
