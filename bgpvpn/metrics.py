@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bgpvpn.node import Node
 from bgpvpn.reconcile import Reconciler
 from bgpvpn.views import Plain
+from speaker.rib import peer_of
 
 _OF_SESSIONS = (
     ("messages_received", "messages_in", "BGP messages received", "counter"),
@@ -16,7 +18,8 @@ _OF_SESSIONS = (
     ("malformed", "malformed", "errors in UPDATE messages, each treated as RFC 7606 says", "counter"),
     ("flaps", "flaps", "sessions lost after they were established", "counter"),
     ("routes_stale", "routes_stale", "routes kept for a peer that restarts (RFC 4724)", "gauge"),
-    ("routes_refused", "routes_refused", "routes refused as loops or as our own", "gauge"),
+    ("routes_refused", "routes_refused", "routes refused as loops, as our own, or above a limit", "gauge"),
+    ("routes_rejected", "routes_rejected", "routes rejected by the import policy", "gauge"),
 )
 
 
@@ -36,9 +39,10 @@ def metrics(
     for name, field, words, kind in _OF_SESSIONS:
         samples = [({"peer": each["address"]}, each[field]) for each in sessions]
         found.append(_metric(f"bgpvpn_session_{name}", words, kind, samples))
-    rib = [
-        ({"family": family.text, "source": source}, len(table)) for (family, source), table in node.rib.tables.items()
-    ]
+    held: Counter[tuple[str, str]] = Counter()
+    for (family, source), table in node.rib.tables.items():
+        held[family.text, peer_of(source)] += len(table)
+    rib = [({"family": family, "source": source}, count) for (family, source), count in held.items()]
     statuses = [status.state for status in reconciler.status.rows.values()]
     found += [
         _metric("bgpvpn_rib_routes", "routes held, by family and source", "gauge", rib),

@@ -9,13 +9,16 @@ import pytest
 
 from bgpvpn import views
 from speaker.adj_rib_in import Own
+from speaker.decision import LLGR_STALE
 from speaker.engine import Engine, Neighbour
-from speaker.path import AS_SEQUENCE, AS_SET
-from speaker.values import Family
+from speaker.path import AS_SEQUENCE, AS_SET, Path
+from speaker.terms import Terms
+from speaker.values import Family, prefix_bytes
 from speaker.wire.attribute import make
 from speaker.wire.community import encapsulation, mac_mobility
 from tests.fakes.middle import SELF, Middle, bind, bind_port, network, port, vpn, vpn_key
-from tests.speaker.routes import session
+from tests.speaker.hearing import agreed, graceful, saying
+from tests.speaker.routes import announced, block, session
 
 OTHER_MAC = "02:00:00:00:00:99"
 RED = (*network("red"), port("p1", "red", "10.1.0.5"), vpn("a", "1:1"), bind("a", "red"))
@@ -352,3 +355,54 @@ def test_what_a_peer_says_is_shown_in_plain_printable_text():
 
     assert all(text.isprintable() for text in texts(answers))
     assert json.loads(json.dumps(answers)) == answers, "plain values"
+
+
+# What peers told, before and after the import policy
+
+
+@pytest.mark.parametrize("add_path", [False, True])
+def test_routes_are_told_as_they_came_and_as_the_policy_left_them(add_path: bool) -> None:
+    made = middle()
+    heard = neighbour(made).adj_rib_in
+    heard.up(agreed(Family.IPV4, add_path_receive=frozenset({Family.IPV4} if add_path else ())), 0.0)
+    changed = saying(block(), med=9)
+
+    def decide(family: Family, key: bytes, path: Path) -> Path | None:
+        return {1: None, 2: changed.path(b"")}.get(path.attributes.med or 0, path)
+
+    heard.change(Terms(importing=decide), 0.0)
+    told = [("10.1.0.0/16", 7, 1), ("10.2.0.0/16", 8, 2), ("10.3.0.0/16", 9, 3)]
+    told += [("10.3.0.0/16", 5, 2)] if add_path else []
+    for prefix, path_id, med in told:
+        key = (path_id.to_bytes(4, "big") if add_path else b"") + prefix_bytes(prefix)
+        heard.update(announced(Family.IPV4, saying(block(), med=med), key), 0.0)
+
+    def rows(*, received: bool) -> set[tuple[str, int | None, int]]:
+        found = views.routes(made.node, heard={"peer-1": heard}, received=received, family="ipv4", source="peer-1")
+        assert {each["source"] for each in found} == {"peer-1"}
+        kept = [(each["nlri"], each["path_id"], each["med"]) for each in found]
+        assert len(set(kept)) == len(kept)
+        return set(kept)
+
+    came = {(prefix, path_id if add_path else None, med) for prefix, path_id, med in told}
+    assert rows(received=True) == came
+    assert rows(received=False) == {(nlri, id_, {2: 9}.get(med, med)) for nlri, id_, med in came if med != 1}
+    assert views.routes(made.node, heard={"peer-1": heard}, received=True, family="vpnv4") == []
+
+
+def test_a_stale_route_is_told_as_one() -> None:
+    made = middle()
+    heard = neighbour(made).adj_rib_in
+    negotiated = agreed(Family.IPV4, graceful=graceful(Family.IPV4))
+    heard.up(negotiated, 0.0)
+    heard.update(announced(Family.IPV4, block(), prefix_bytes("10.1.0.0/16")), 0.0)
+    long_lived = saying(block(), communities=(LLGR_STALE,))
+    heard.update(announced(Family.IPV4, long_lived, prefix_bytes("10.2.0.0/16")), 0.0)
+
+    def stale() -> list[str]:
+        found = views.routes(made.node, heard={"peer-1": heard}, family="ipv4")
+        return [each["stale"] for each in sorted(found, key=lambda each: each["nlri"])]
+
+    assert stale() == ["", "long-lived"]
+    heard.down(negotiated, True, 1.0)
+    assert stale() == ["restarting", "long-lived"]

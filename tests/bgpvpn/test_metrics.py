@@ -11,6 +11,7 @@ from starlette.requests import Request
 from bgpvpn.api.looking_glass import Views
 from bgpvpn.desired import Desired, Vrf
 from bgpvpn.metrics import metrics
+from speaker.rib import slot
 from tests.fakes.kernel import Driver, FakeKernel
 from tests.fakes.middle import Middle
 from tests.fakes.node import FakeNode
@@ -25,6 +26,7 @@ SESSION = {
     "flaps": 2,
     "routes_stale": 5,
     "routes_refused": 4,
+    "routes_rejected": 6,
 }
 
 
@@ -32,6 +34,8 @@ def lines(*sessions: dict[str, Any]) -> list[str]:
     """Return the text of a node's metrics, comments left out."""
     middle, lower = Middle(), FakeKernel()
     middle.hear("10.0.0.0/8", "64512:1", source="192.0.2.100")
+    for source in ("192.0.2.100", slot("192.0.2.100", 1)):  # two paths of one destination (RFC 7911)
+        middle.hear("10.1.0.0/16", "64512:1", source=source)
     driver = Driver(Desired(), lower)
     vrf = Vrf("blue", 1000, 100)
     driver.desired.objects.put(vrf.key, vrf)
@@ -55,7 +59,8 @@ def lines(*sessions: dict[str, Any]) -> list[str]:
         'bgpvpn_session_flaps_total{peer="192.0.2.100"} 2.0',
         'bgpvpn_session_routes_stale{peer="192.0.2.100"} 5.0',
         'bgpvpn_session_routes_refused{peer="192.0.2.100"} 4.0',
-        'bgpvpn_rib_routes{family="vpnv4",source="192.0.2.100"} 1.0',
+        'bgpvpn_session_routes_rejected{peer="192.0.2.100"} 6.0',
+        'bgpvpn_rib_routes{family="vpnv4",source="192.0.2.100"} 3.0',
         'bgpvpn_kernel_rows{kind="routes"} 0.0',
         'bgpvpn_kernel_rows{kind="link"} 1.0',
         'bgpvpn_kernel_messages_total{kind="mpls"} 1.0',

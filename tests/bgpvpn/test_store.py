@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bgpvpn.intent import Bgpvpn, Change, Network, Object, Peer, Stamp, StoreError, kind_of
+from bgpvpn.intent import Bgpvpn, Change, Network, Object, Peer, Policy, Stamp, StoreError, kind_of
 from bgpvpn.store.sqlite import MIGRATIONS, SqliteStore
 
 NETWORK = Network(id="n", name="blue-net", mtu=1400)
@@ -75,6 +75,24 @@ def test_passwords_are_beside_the_store_and_only_for_its_owner(path: Path) -> No
             assert b"secret" not in file.read_bytes()
         store.write([removal(PEER)])
         assert list((path.parent / "keys").iterdir()) == []
+
+
+def test_keys_of_TCP_AO_are_beside_the_store_and_policies_in_it(path: Path) -> None:
+    keys = [{"send_id": n, "receive_id": n, "secret": f"s3cret {n}"} for n in (1, 2)]
+    policy = Policy(id="in", name="in", statement=[{"match": {"prefixes": ["10.0.0.0/8 le 24"]}, "then": "accept"}])
+    limits = {"vpnv4": 5, "all": {"most": 7, "action": "restart"}}
+    peer = attrs.evolve(PEER, password=None, tcp_ao=keys, import_policy={"vpnv4": "in"}, prefix_limits=limits)
+    with opened(path) as store:
+        store.write([change(policy), change(peer)])
+        (key,) = (path.parent / "keys").iterdir()
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        for file in path.parent.glob("intent.db*"):
+            assert b"s3cret" not in file.read_bytes()
+    with opened(path) as store:
+        assert store.load() == ([change(policy), change(peer)], [])
+    key.write_text("s3cret 1")
+    with opened(path) as store, pytest.raises(StoreError, match="is damaged: peer p"):
+        store.load()
 
 
 def test_a_password_that_no_peer_has_goes_at_the_next_start(path: Path) -> None:
