@@ -237,6 +237,11 @@ class Place:
                 raise ValueError(family)
         return wire.u8(len(value)) + value
 
+    def unlabelled(self, family: str, route: int) -> bytes:
+        """The octets by which a route is known in an UPDATE: its NLRI, in VPNs without length and label."""
+        octets = self.nlri(family, route)
+        return octets[4:] if family in ("vpnv4", "vpnv6") else octets
+
     def mac_route(self, route: int, *, address: bytes = b"", mac_bits: int = 48, ip_bits: int | None = None) -> bytes:
         """The value of an EVPN MAC/IP route (RFC 7432 section 7.2)."""
         number = self.unique(route)
@@ -330,7 +335,7 @@ class Place:
     async def passed_on(self, family: str, route: int) -> dict[int, bytes]:
         """Return the attributes with which the observer was last told a route, by their code, flags in front."""
         assert self.observer is not None
-        heard, nlri = self.observer, self.nlri(family, route)
+        heard, nlri = self.observer, self.unlabelled(family, route)
 
         def told() -> list[bytes]:
             return [each.body for each in heard.heard(wire.UPDATE) if nlri in each.body]

@@ -301,7 +301,7 @@ class Frr(Subject):
             " no bgp network import-check",
             " bgp graceful-restart",
             " bgp graceful-restart restart-time 20",
-            " bgp graceful-restart select-defer-time 1",
+            " bgp graceful-restart select-defer-time 0",
             " bgp long-lived-graceful-restart stale-time 6",
             " bgp graceful-restart notification",
             " bgp graceful-restart preserve-fw-state",

@@ -12,7 +12,6 @@ from tests.conformance.cases import CASES
 from tests.conformance.runner import Result, Run
 from tests.conformance.subjects import Ours
 
-
 AT_ONCE = 96
 
 

@@ -144,7 +144,7 @@ for _family in ("ipv4", "ipv6", "vpnv4", "vpnv6", "evpn"):
         """What is not repeated between BoRR and EoRR goes; the rest stays, and so do other families."""
         other = "ipv4" if family != "ipv4" else "ipv6"
         session = await place.establish(capabilities=TOLD)
-        await session.send(place.announce(family, 1, 2), place.announce(other, 1))
+        await session.send(place.announce(family, 1, 2), place.announce(other, 1), wire.end_of_rib(family))
         await place.taken(family, 1, 2)
         await place.taken(other, 1)
         await session.send(refresh(family, BEGIN), place.announce(family, 2, 4))
@@ -160,7 +160,7 @@ for _family in ("ipv4", "ipv6", "vpnv4", "vpnv6", "evpn"):
 async def _(place: Place) -> None:
     """A second BoRR begins anew: what only the first one's routes renewed is swept by the EoRR."""
     session = await place.establish(capabilities=TOLD)
-    await session.send(place.announce("ipv4", 1, 2))
+    await session.send(place.announce("ipv4", 1, 2), wire.end_of_rib("ipv4"))
     await place.taken("ipv4", 1, 2)
     await session.send(
         refresh("ipv4", BEGIN),
@@ -184,3 +184,22 @@ async def _(place: Place) -> None:
     await session.send(place.announce("ipv4", 2), refresh("ipv4", END))
     await place.taken("ipv4", 2)
     await place.stays("ipv4", 2, for_s=0.5)
+
+
+@story(
+    "refresh-begun-before-end-of-rib-is-ignored",
+    AREA,
+    "RFC 7313 4.2",
+    peering=Peering(families=("ipv4",), restart_s=20),
+    needs=(ENHANCED, 64),
+)
+async def _(place: Place) -> None:
+    """We told graceful restart: before our End-of-RIB a BoRR means nothing."""
+    session = await place.establish(capabilities=(*TOLD, wire.graceful(20, {"ipv4": True})))
+    await session.send(place.announce("ipv4", 1), refresh("ipv4", BEGIN), place.announce("ipv4", 2))
+    await session.send(refresh("ipv4", END))
+    await place.taken("ipv4", 1, 2)
+    await place.stays("ipv4", 1, 2, for_s=1)
+    await session.send(wire.end_of_rib("ipv4"))
+    await place.stays("ipv4", 1, 2, for_s=0.5)
+    await session.lives(0.1)

@@ -70,7 +70,7 @@ def check(
 
 def attributes(place: Place, session: Session, family: str, route: int) -> dict[int, bytes] | None:
     """Return the attributes with which a route was told; None if it was not."""
-    nlri = place.nlri(family, route)
+    nlri = place.unlabelled(family, route)
     for each in session.heard(UPDATE):
         withdrawn = int.from_bytes(each.body[:2], "big")
         if nlri in each.body[2 + withdrawn :]:
