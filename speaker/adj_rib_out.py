@@ -24,7 +24,6 @@ back; `reason_untold` says so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from itertools import islice
 
 from speaker.adj_rib_in import WITH_TARGETS
 from speaker.membership import Membership
@@ -34,6 +33,7 @@ from speaker.session import Negotiated
 from speaker.table import Reader
 from speaker.terms import ACCEPT_ALL, Terms
 from speaker.update_group import (
+    KEYS_AT_ONCE,
     NOTHING,
     OCTETS_A_KEY,
     Held,
@@ -286,28 +286,27 @@ class AdjRibOut:
         whole: list[bytes] = []
         partly: list[tuple[bytes, Told]] = []
         withdrawn: list[bytes] = []
-        for key in list(islice(pending, KEYS_A_TURN)):
-            if size >= room:
-                break
-            looked_at += 1
-            before = pending.pop(key)
-            now = told.get(key, NOTHING)
-            size += OCTETS_A_KEY + len(key)
-            if now and now[0][0].attributes is not last:
-                last = now[0][0].attributes
-                size += about(last) * len(now)
-            if not before:
-                if now:
+        while size < room and looked_at < KEYS_A_TURN and pending:
+            taken = member.turns[family].take(pending, min(KEYS_AT_ONCE, room // OCTETS_A_KEY + 1))
+            looked_at += len(taken)
+            for key, before in taken.items():
+                now = told.get(key, NOTHING)
+                size += OCTETS_A_KEY + len(key)
+                if now and now[0][0].attributes is not last:
+                    last = now[0][0].attributes
+                    size += about(last) * len(now)
+                if not before:
+                    if now:
+                        whole.append(key)
+                    continue
+                held = group.by_identifier(family, key, member.heard(family, before))
+                wanted = group.by_identifier(family, key, member.heard(family, now))
+                withdrawn += [wire_key for wire_key in held if wire_key not in wanted]
+                changed = tuple(entry for wire_key, entry in wanted.items() if held.get(wire_key) != entry)
+                if changed == now and now:
                     whole.append(key)
-                continue
-            held = group.by_identifier(family, key, member.heard(family, before))
-            wanted = group.by_identifier(family, key, member.heard(family, now))
-            withdrawn += [wire_key for wire_key in held if wire_key not in wanted]
-            changed = tuple(entry for wire_key, entry in wanted.items() if held.get(wire_key) != entry)
-            if changed == now and now:
-                whole.append(key)
-            elif changed:
-                partly.append((key, changed))
+                elif changed:
+                    partly.append((key, changed))
         chunks = group.snapshot(family, tuple(whole)) if whole else []
         if partly:
             chunks = [*chunks, *group.encoded(family, partly)[0]]

@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TypeVar
 
 import attrs
 
@@ -53,6 +54,8 @@ SNAPSHOTS_KEPT = 64
 """How many runs of the present state are kept encoded, for members that come up together."""
 
 ENTRIES_KEPT = 65536
+
+V = TypeVar("V")
 
 Entry = tuple[Path, Source]
 """A path as the export policy leaves it, and where it came from."""
@@ -121,6 +124,31 @@ class Batch:
     unread_by: int  # members that have a place in the log before it
 
 
+class Turns:
+    """The order in which many keys have their turn: oldest first, by rounds.
+
+    To take a few keys from the front of a dict again and again would look at all that were taken before, each time.
+    """
+
+    def __init__(self) -> None:
+        self._round: list[bytes] = []  # reversed
+
+    def take(self, keys: dict[bytes, V], most: int) -> dict[bytes, V]:
+        """Take up to `most` keys out of a dict, with their values (hot)."""
+        taken: dict[bytes, V] = {}
+        while keys and len(taken) < most:
+            if not self._round:
+                self._round = list(keys)
+                self._round.reverse()
+            key = self._round.pop()
+            if key in keys:  # it may be gone, or these be others than last time
+                taken[key] = keys.pop(key)
+        if not keys:
+            keys.clear()  # what is deleted from a dict leaves gaps
+            self._round.clear()
+        return taken
+
+
 class Member:
     """Where one peer stands in its group."""
 
@@ -130,6 +158,7 @@ class Member:
         self.membership = membership  # None: it hears all route targets
         self.position: int | None = None  # of the next batch; None: it goes through its pending keys
         self.pending: dict[Family, dict[bytes, Told | Held]] = {family: {} for family in families}
+        self.turns = {family: Turns() for family in families}
 
     def hears(self, family: Family, audience: Audience) -> bool:
         """Tell whether the peer is told of paths with this audience (hot).
@@ -164,6 +193,7 @@ class UpdateGroup:
         self._rib = groups.rib
         self._reader = self._rib.reader(towards.families, None if towards.reflecting else LOCAL)
         self._dirty: dict[Family, dict[bytes, Path | None]] = {family: {} for family in towards.families}
+        self._turns = {family: Turns() for family in towards.families}
         self._adopted = 0
         self._entries: dict[tuple[Family, Path, Source], Told] = {}
         self._snapshots: dict[tuple[Family, tuple[bytes, ...]], list[Chunk]] = {}
@@ -201,19 +231,18 @@ class UpdateGroup:
 
         It ends after `most` keys, or when the messages have about `room` octets.
         """
-        dirty, tables = self._dirty[family], self._eligible(family)
+        dirty, turns, tables = self._dirty[family], self._turns[family], self._eligible(family)
         told, unfit = self.told[family], self.unfit[family]
         changes: dict[bytes, Told] = {}
         chosen: dict[bytes, Told] = {}
         looked_at = size = 0
         last: Attributes | None = None
         while looked_at < most and size < room:
-            keys = list(islice(dirty, min(KEYS_AT_ONCE, most - looked_at, room // OCTETS_A_KEY + 1)))
+            keys = turns.take(dirty, min(KEYS_AT_ONCE, most - looked_at, room // OCTETS_A_KEY + 1))
             if not keys:
                 break
             looked_at += len(keys)
             for key in keys:
-                del dirty[key]
                 before = told.get(key, NOTHING)
                 now = self._choose(family, key, tables)
                 if unfit:

@@ -9,7 +9,7 @@ from speaker.decision import LOCAL
 from speaker.path import Attributes, Path
 from speaker.session import Negotiated
 from speaker.terms import Terms, reject
-from speaker.update_group import LOG_OCTETS
+from speaker.update_group import LOG_OCTETS, Turns
 from speaker.values import Family
 from speaker.wire.message import KEEPALIVE
 from tests.speaker.reflector import (
@@ -524,6 +524,17 @@ def test_much_that_is_not_for_a_peer_is_gone_through_in_turns() -> None:
         said.append(octets)
     assert said[:2] == [KEEPALIVE, KEEPALIVE]
     assert keys(made, "c1") == set(made.rib.table(VPNV4, "c0").rows)
+
+
+def test_keys_have_their_turn_by_rounds_whatever_comes_meanwhile() -> None:
+    turns, keys = Turns(), {bytes((n,)): n for n in range(4)}
+    assert turns.take(keys, 2) == {b"\0": 0, b"\1": 1}
+    keys |= {b"\0": 10, b"\4": 4}
+    del keys[b"\2"]
+    assert turns.take(keys, 2) == {b"\3": 3, b"\0": 10}
+    other = {b"\7": 7}
+    assert turns.take(other, 5) == {b"\7": 7}
+    assert (turns.take(keys, 5), keys, turns.take(keys, 5)) == ({b"\4": 4}, {}, {})
 
 
 def test_the_log_is_bounded() -> None:
