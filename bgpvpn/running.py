@@ -241,6 +241,7 @@ class RunningNode:
         """Run everything once; `settled`: nothing more is about to come that belongs to what came."""
         wall = time.time()
         self._unseen.clear()
+        self.node.memberships.everything = self.engine.wants_all_targets
         done = self.node.work_out(now, wall, ROUTES_A_TURN)
         self._node_work = bool(done)
         if done:

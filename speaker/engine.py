@@ -35,11 +35,13 @@ class Neighbour:
         self.adj_rib_out = AdjRibOut(name, groups)
         self.negotiated: Negotiated | None = None
         self.terms = ACCEPT_ALL
+        self.wants_all_targets = False  # its last session had no RT membership to say what it wants
         self._groups = groups
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established."""
         self.negotiated = negotiated
+        self.wants_all_targets = Family.RTC not in negotiated.families
         known = self._groups.rib.origins.get(self.name)
         self.adj_rib_in.up(negotiated, now)
         if known not in (None, self._groups.rib.origins.get(self.name)):
@@ -195,6 +197,14 @@ class Engine:
         for neighbour in self.neighbours.values():
             neighbour.adj_rib_in.reports.clear()
         return found
+
+    @property
+    def wants_all_targets(self) -> bool:
+        """Whether routes of all targets are wanted: by peers of a reflector that cannot say which (RFC 4684).
+
+        A peer that is away counts as it did: the others would else withdraw, and tell again, all that they have.
+        """
+        return self.groups.reflecting and any(each.wants_all_targets for each in self.neighbours.values())
 
     def heard_all(self, names: Iterable[str]) -> bool:
         """Tell whether a reflector need not wait for these peers any longer (RFC 4724 section 4.1).

@@ -218,6 +218,20 @@ def test_a_reflector_waits_for_no_peer_that_waits_for_it_or_ends_no_table() -> N
         assert engine.heard_all(["p"])
 
 
+def test_a_reflector_wants_all_targets_when_a_peer_cannot_say_which_it_wants() -> None:
+    engine = Speaker().engine
+    speaking, silent = engine.add("speaking"), engine.add("silent")
+    speaking.up(session(VPNV4, RTC), 0.0)
+    silent.up(session(VPNV4), 0.0)
+    assert not engine.wants_all_targets, "nothing is passed on to it"
+    engine.change("speaking", Terms(client=True), 0.0)
+    assert engine.wants_all_targets
+    silent.down(session(VPNV4), False, 1.0)
+    assert engine.wants_all_targets, "it will be back"
+    silent.up(session(VPNV4, RTC), 2.0)
+    assert not engine.wants_all_targets
+
+
 def test_what_the_receiving_half_wants_again_is_asked_for() -> None:
     speaker = Speaker()
     engine, agreed = speaker.engine, session(VPNV4)
