@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -138,6 +139,13 @@ class Daemon:
     def descriptors(self) -> int:
         """How many files it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def may_open(self, more: int | None) -> None:
+        """Let it open so many files more; None: as many as it could at first."""
+        pid, (_, hard) = self.process.pid, resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE)
+        taken = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+        free = [number for number in range(len(taken) + (more or 0) + 1) if number not in taken]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard if more is None else free[more], hard))
 
 
 def until(fact: Callable[[], object], what: str | Callable[[], str], within_s: float = LIMIT_S) -> None:
