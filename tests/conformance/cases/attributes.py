@@ -63,7 +63,8 @@ def row(
         )
 
 
-# Flags (RFC 7606 section 3 c): Optional or Transitive in conflict with the attribute
+# Flags (RFC 7606 section 3 c): Optional or Transitive in conflict with the attribute; 3 f has errors of
+# ATOMIC_AGGREGATE and AGGREGATOR discarded, so that both are right there
 AREA = "attribute flags"
 ORIGIN = b"\0"
 FLAGS: list[tuple[str, str, int, int, bytes, tuple[str, ...], object]] = [
@@ -73,8 +74,16 @@ FLAGS: list[tuple[str, str, int, int, bytes, tuple[str, ...], object]] = [
     ("next-hop", "next_hop", 3, WELL_KNOWN, wire.ip("198.51.100.1"), (WITHDRAWN,), EXTERNAL),
     ("med", "med", 4, NON_TRANSITIVE, wire.u32(5), (WITHDRAWN,), BOTH),
     ("local-pref", "local_pref", 5, WELL_KNOWN, wire.u32(100), (WITHDRAWN,), INTERNAL),
-    ("atomic-aggregate", "atomic", 6, WELL_KNOWN, b"", (WITHDRAWN,), BOTH),
-    ("aggregator", "aggregator", 7, OPTIONAL_TRANSITIVE, wire.u32(65002) + wire.ip("192.0.2.9"), (WITHDRAWN,), BOTH),
+    ("atomic-aggregate", "atomic", 6, WELL_KNOWN, b"", (WITHDRAWN, ACCEPTED), BOTH),
+    (
+        "aggregator",
+        "aggregator",
+        7,
+        OPTIONAL_TRANSITIVE,
+        wire.u32(65002) + wire.ip("192.0.2.9"),
+        (WITHDRAWN, ACCEPTED),
+        BOTH,
+    ),
     ("communities", "communities", 8, OPTIONAL_TRANSITIVE, wire.u32(0xFDE90001), (WITHDRAWN,), BOTH),
     ("originator-id", "originator", 9, NON_TRANSITIVE, wire.ip("192.0.2.9"), (WITHDRAWN,), INTERNAL),
     ("cluster-list", "cluster", 10, NON_TRANSITIVE, wire.ip("192.0.2.9"), (WITHDRAWN,), INTERNAL),
@@ -223,7 +232,6 @@ for text in ("0.0.0.0", "224.0.0.1", "255.255.255.255"):
         {"next_hop": attribute(WELL_KNOWN, 3, wire.ip(text))},
         WITHDRAWN,
         IGNORED,
-        "3/8",
         sides=EXTERNAL,
     )
 row(

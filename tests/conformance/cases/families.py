@@ -191,7 +191,7 @@ for family, hops in {"ipv4": (V6, V6 + LINK_LOCAL), "vpnv4": (NO_RD + V6, NO_RD 
                 "RFC 8950 3, 4",
                 family,
                 lambda p, f=family, h=hop: reach(p, f, h),
-                *(("accepted",) if capable else UNREADABLE + CUT_OFF),
+                *(("accepted",) if capable else ("withdrawn", *UNREADABLE, *CUT_OFF)),
                 capabilities=(told,) if capable else (),
                 needs=(EXTENDED_NEXT_HOP,),
             )

@@ -108,6 +108,7 @@ async def _(place: Place) -> None:
     afi, safi = wire.FAMILIES[family]
     session = await place.establish(capabilities=TOLD)
     await told(place, session, family)
+    await session.lives(1)  # its End-of-RIB goes before (section 4.1)
     await session.send(refresh(family))
     await session.message(ROUTE_REFRESH, 2)
     marks = [each.body for each in session.heard(ROUTE_REFRESH)]
