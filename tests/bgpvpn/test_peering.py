@@ -10,7 +10,8 @@ import pytest
 
 from bgpvpn.intent import ConflictError, IntentError, Peer, Policy, Removal
 from speaker.terms import PrefixLimit
-from speaker.values import prefix_bytes
+from speaker.values import Family, prefix_bytes
+from speaker.wire.attribute import Interner, make
 from tests.bgpvpn.test_running import SCRIPTED, Lab, Site, listening, scripted, silent, standing, until
 from tests.fakes.loop import run
 from tests.fakes.scripted_peer import ScriptedPeer
@@ -137,6 +138,36 @@ def test_a_policy_is_tried_on_what_a_peer_told_and_changes_nothing(tmp_path: Pat
                             one.node.try_policy(tried, {**asked, **wrong})
                         assert refusal.value.field == field
                     assert shown(one) == []
+
+    run(story)
+
+
+def test_neighbours_that_a_policy_treats_the_same_have_one_decision_which_lets_memberships_through(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with standing(tmp_path) as lab:
+            one = lab.site(1)
+            fields: dict[str, Any] = {"remote_as": 64513, "families": ("vpnv4", "rtc"), "passive": True}
+            theirs = named("theirs", {"match": {"neighbours": ["127.0.2.3"]}, "then": "accept"})
+            wishes = [
+                Peer(id=f"p{n}", address=f"127.0.2.{n}", import_policy=policy, export_policy="accept", **fields)
+                for n, policy in enumerate(
+                    ["theirs", "theirs", "theirs", {"vpnv4": "accept", "rtc": "reject"}, "reject"], 1
+                )
+            ]
+            one.start().write([theirs, *wishes])
+            decide = {n: one.node.engine.neighbours[f"127.0.2.{n}"].terms.importing for n in range(1, 6)}
+            assert decide[1] is decide[2] is not decide[3]
+            path = make(Interner(), next_hop=bytes((192, 0, 2, 9))).path(b"")
+            accepted = {
+                n: [family.text for family in (Family.VPNV4, Family.RTC) if each(family, b"\0", path) is path]
+                for n, each in decide.items()
+            }
+            assert accepted == {1: ["rtc"], 2: ["rtc"], 3: ["vpnv4", "rtc"], 4: ["vpnv4"], 5: []}
+            one.node.write([attrs.evolve(theirs, default="accept")])
+            again = {n: one.node.engine.neighbours[f"127.0.2.{n}"].terms.importing for n in range(1, 6)}
+            assert [n for n in again if again[n] is not decide[n]] == [1, 2, 3], "who does not use it is left alone"
 
     run(story)
 

@@ -25,11 +25,11 @@ OPEN = "OPEN as=64512 as4=64512 hold=30 id=192.0.2.100 families=vpnv4,evpn,ipv4 
 class Line:
     """A peer and what its neighbour says, without a socket."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings = SETTINGS) -> None:
         self.rib = Rib()
         interner = Interner()
         self.engine = Engine(self.rib, Interest(), Own(b"\xc0\0\2\1", frozenset({64512}), frozenset()), interner)
-        self.peer = Peer("rr1", SETTINGS, self.engine.add(ADDRESS), interner, lambda: 0.0)
+        self.peer = Peer("rr1", settings, self.engine.add(ADDRESS), interner, lambda: 0.0)
         self.peer.start(0.0)
         self.now = 10.0
 
@@ -76,6 +76,57 @@ def test_a_session_is_told_with_what_was_agreed() -> None:
         assert (before.get(field), after.get(field)) == values, field
     line.hear("END-OF-RIB evpn")
     assert line.plain()["synced"]
+
+
+def test_what_both_ends_can_is_told() -> None:
+    line = Line(
+        attrs.evolve(
+            SETTINGS,
+            remote_as=64513,
+            long_lived_s=60,
+            role="customer",
+            add_path_receive=frozenset({Family.VPNV4, Family.EVPN}),
+            add_path_send=frozenset({Family.EVPN}),
+        )
+    )
+    line.hear(
+        "OPEN as=64513 as4=64513 hold=30 id=192.0.2.100 families=vpnv4,evpn restart=60N:vpnv4+ refresh enhanced long "
+        "hop6=vpnv4 paths=vpnv4:2,evpn:1 role=0 stale=vpnv4+:3600",
+        "KEEPALIVE",
+    )
+    assert line.plain()["agreed"] == {
+        "as4": True,
+        "route_refresh": True,
+        "enhanced_refresh": True,
+        "message_octets": 65535,
+        "graceful_notification": True,
+        "long_lived_s": {"vpnv4": 3600},
+        "add_path_receive": ["vpnv4"],
+        "add_path_send": ["evpn"],
+        "extended_next_hop": ["vpnv4"],
+        "role": "customer",
+    }
+
+
+def test_what_an_external_peer_lacks_is_said_for_each_direction_and_family() -> None:
+    external = attrs.evolve(WISH, remote_as=64513)
+    for wish, said in (
+        (WISH, ""),
+        (attrs.evolve(external, import_policy="accept", export_policy="p"), ""),
+        (
+            attrs.evolve(external, export_policy="accept"),
+            "no import policy: all routes of this external peer are rejected (RFC 8212)",
+        ),
+        (
+            attrs.evolve(external, import_policy={"vpnv4": "p"}, export_policy="accept"),
+            "no import policy for vpnv6, evpn: its routes are rejected (RFC 8212)",
+        ),
+        (
+            attrs.evolve(external, import_policy="accept", export_policy={"vpnv4": "p", "vpnv6": "p"}),
+            "no export policy for evpn: it is told none (RFC 8212)",
+        ),
+    ):
+        assert sessions.without_policy(wish, 64512) == said
 
 
 @pytest.mark.parametrize(

@@ -483,3 +483,29 @@ async def test_a_head_is_an_answer_without_its_body(tmp_path: Path) -> None:
         head = await api.head("/v1/events")
         assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
         assert node.watchers == []
+
+
+@in_loop
+async def test_a_secret_is_never_in_an_answer(tmp_path: Path) -> None:
+    key = {"send_id": 1, "receive_id": 1, "secret": "s3cret"}
+    peer = {"name": "rr", "address": "192.0.2.1", "remote_as": 64512}
+    async with served(FakeNode(), tmp_path) as api:
+        for wrong in (
+            {"tcp_ao": [{**key, "secret": 53}]},
+            {"tcp_ao": [{**key, "secret": "s3cret\n"}]},
+            {"tcp_ao": [{**key, "algorithm": "rot13"}]},
+            {"tcp_ao": [key, key]},
+            {"tcp_ao": [{**key, "send_id": 256}]},
+            {"tcp_ao": [{**key, "secret": "***"}]},
+            {"tcp_ao": [key], "password": "s3cret"},
+            {"password": "s3cret\n"},
+        ):
+            answer = await api.post("/v1/peers", json={**peer, **wrong})
+            assert (answer.status_code, "s3cret" in answer.text, "53" in answer.text) == (400, False, False), (
+                answer.text
+            )
+        made = await ok(api.post("/v1/peers", json={**peer, "tcp_ao": [key]}), 201)
+        assert made["tcp_ao"] == [{**key, "secret": "***", "algorithm": "hmac-sha-1-96"}]
+        changed = await ok(api.patch("/v1/peers/rr", json={"hold_time_s": 30}))
+        assert (changed["hold_time_s"], changed["tcp_ao"]) == (30, made["tcp_ao"])
+        assert "s3cret" not in (await api.get("/v1/peers")).text
