@@ -6,6 +6,7 @@ that match.  The kernel signs and checks; a segment that fails never reaches us.
 TCP-AO names a key by the numbers that travel in the segments, so both ends can hold several and go from one to the next
 without losing a segment: give both ends the new key, in front of the old one; then take the old one away.  Which key a
 peer shall sign with is asked of it (RNextKeyID), never imposed: it has to have that key first (RFC 5925 section 5.2).
+Tried on Linux 6.12; a kernel before 6.7, or built without CONFIG_TCP_AO, refuses the keys, and the error says so.
 """
 
 from __future__ import annotations

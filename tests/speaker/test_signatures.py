@@ -223,6 +223,15 @@ def mirrored(*keys: AoKey) -> tuple[AoKey, ...]:
     return tuple(AoKey(key.receive_id, key.send_id, key.secret, key.algorithm) for key in keys)
 
 
+def signs_with(connection: socket.socket) -> int:
+    """The KeyID of what a connection sends (a struct tcp_ao_info_opt)."""
+    octets, size = ctypes.create_string_buffer(48), ctypes.c_uint32(48)  # the kernel wants the octets zero beforehand
+    libc = ctypes.CDLL(None)
+    assert libc.getsockopt(connection.fileno(), socket.IPPROTO_TCP, 40, octets, ctypes.byref(size)) == 0
+    (current,) = struct.unpack_from("=6xB", octets.raw)
+    return int(current)
+
+
 @needs_ao
 @pytest.mark.parametrize(("ours", "theirs"), [(OURS, THEIRS), ("::1", "::1")])
 def test_a_session_goes_from_one_key_of_TCP_AO_to_the_next(ours: str, theirs: str) -> None:
@@ -246,6 +255,13 @@ def test_a_session_goes_from_one_key_of_TCP_AO_to_the_next(ours: str, theirs: st
                     updates = peer.counters.updates_in
                     await remote.say("END-OF-RIB vpnv4", "END-OF-RIB vpnv4")
                     await stand.until(lambda seen=updates + 2: peer.counters.updates_in == seen)  # type: ignore[misc]
+                    for _ in range(20):  # the key that we ask for is in our next acknowledgement
+                        if signs_with(remote.socket) == NEW.receive_id:
+                            break
+                        heard = peer.counters.messages_in
+                        await remote.say("KEEPALIVE")
+                        await stand.until(lambda seen=heard: peer.counters.messages_in > seen)  # type: ignore[misc]
+                    assert signs_with(remote.socket) == NEW.receive_id
                 assert peer.counters.flaps == 0
             # The next connection has to begin with the new one.
             dialling = ScriptedPeer.dial(
