@@ -126,7 +126,7 @@ class Run:
     async def _lost(self) -> str:
         """Say what the program or the witness lost, if anything."""
         if not self.subject.lives():
-            return "the program died"
+            return f"the program died{self.subject.last_words()}"
         assert self._witness is not None
         place, session = self._witness
         if session.ending:
@@ -137,7 +137,7 @@ class Run:
         if tokens <= seen.keys():
             return ""
         if not self.subject.lives():
-            return "the program died"
+            return f"the program died{self.subject.last_words()}"
         return f"another session lost {sorted(tokens - seen.keys())}"
 
     async def _limited(self, case: Case, limit: asyncio.Semaphore) -> Result:

@@ -89,9 +89,14 @@ class Subject(ABC):
                 time.sleep(0.1)
         self.after_start()
 
-    def log(self) -> str:
+    def log(self, size: int = 3000) -> str:
         """Return the end of what the program printed."""
-        return (self.folder / "log").read_text(errors="replace")[-3000:]
+        return (self.folder / "log").read_text(errors="replace")[-size:]
+
+    def last_words(self) -> str:
+        """Return the line of the log that tells why the program died, as far as it can be found."""
+        told = re.findall(r"^.*(?:panic: |[Aa]ssert|fatal error|signal ).*$", self.log(20_000), re.MULTILINE)
+        return f" ({told[0][:160]})" if told else ""
 
     def lives(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -560,10 +565,12 @@ def addresses(subject: Subject) -> Iterable[str]:
 
 
 def enter_namespace() -> None:
-    """Start this program anew in a network namespace of its own, which goes when its last process ends."""
+    """Start this program anew in namespaces of its own, for network and processes: whatever it starts ends with it."""
     if os.environ.get("CONFORMANCE_NAMESPACE") != "1":
         environment = {**os.environ, "CONFORMANCE_NAMESPACE": "1"}
-        words = ["unshare", "--net", sys.executable, *sys.orig_argv[1:]]
+        words = ["unshare", "--net", "--pid", "--fork", "--kill-child", sys.executable, *sys.orig_argv[1:]]
         os.execvpe(words[0], words, environment)  # noqa: S606
+    # The first process of a namespace ends by no signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run("ip", "link", "set", "lo", "up")
     run("ip", "address", "add", "198.18.0.1/15", "dev", "lo")
