@@ -182,8 +182,10 @@ class Siege:
 def siege(folder: Path, seed: int) -> Iterator[Siege]:
     """Begin: the good peer has told its routes."""
     families = ", ".join(f'"{family.text}"' for family in Family)
-    outside = f'families = [{families}]\nimport_policy = "accept"'
-    inside = f"families = [{families}]\nroute_reflector_client = true"
+    several = ", ".join(f'"{family.text}"' for family in sorted(ADD_PATH))
+    common = f"families = [{families}]\nadd_path_receive = [{several}]"
+    outside = f'{common}\nimport_policy = "accept"'
+    inside = f"{common}\nroute_reflector_client = true"
     peers = [Peer(each, outside, THEIR_AS) if each in OUTSIDE else Peer(each, inside) for each in HOSTILE]
     with (
         Daemon.running(folder, Peer(GOOD, inside), *peers, level="warning") as daemon,
