@@ -15,7 +15,7 @@ from tests.conformance import cases
 from tests.conformance.runner import Run, table, write
 from tests.conformance.subjects import SUBJECTS, enter_namespace
 
-BATCH = 32
+BATCH = 16
 """So many cases are run again when one of them ended a program that is known to die."""
 
 

@@ -64,8 +64,11 @@ class Run:
                 self.results[case.name] = Result(case, "not applicable", reason)
         self.asked = [case for case in self.cases if case.name not in self.results]
         try:
-            await self._start()
+            slow = None
             for batch in self._batches():
+                if batch[0].slow is not slow:  # restarts of neighbours may leave something: the others begin anew
+                    slow = batch[0].slow
+                    await self._start()
                 limit = asyncio.Semaphore(self.at_once)
                 results = await asyncio.gather(*(self._limited(case, limit) for case in batch))
                 lost = await self._lost()

@@ -193,6 +193,7 @@ async def _(place: Place) -> None:
     "RFC 7313 4.2",
     peering=Peering(families=("ipv4",), restart_s=20),
     needs=(ENHANCED, 64),
+    slow=True,
 )
 async def _(place: Place) -> None:
     """We told graceful restart: before our End-of-RIB a BoRR means nothing."""

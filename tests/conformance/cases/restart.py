@@ -35,8 +35,8 @@ async def back(place: Place, **more: object) -> Session:
     return await place.establish(capabilities=(graceful(20, **fields),))  # type: ignore[arg-type]
 
 
-def restart(name: str, rfc: str, *, peering: Peering = PEERING, slow: bool = True) -> Callable[..., object]:
-    return story(f"restart-{name}", AREA, rfc, peering=peering, needs=(GRACEFUL,), families=FAMILIES, slow=slow)
+def restart(name: str, rfc: str, *, peering: Peering = PEERING) -> Callable[..., object]:
+    return story(f"restart-{name}", AREA, rfc, peering=peering, needs=(GRACEFUL,), families=FAMILIES, slow=True)
 
 
 for _how in ("fin", "rst"):
@@ -194,7 +194,7 @@ async def _(place: Place) -> None:
     await place.stays("ipv4", 2, for_s=0.3)
 
 
-@restart("end-of-rib-is-told", "RFC 4724 2", slow=False)
+@restart("end-of-rib-is-told", "RFC 4724 2")
 async def _(place: Place) -> None:
     session = await up(place)
 
@@ -205,7 +205,7 @@ async def _(place: Place) -> None:
     await session.until(lambda: ends() == set(FAMILIES), "End-of-RIB of every family", 15)
 
 
-@restart("capability-is-right", "RFC 4724 3", slow=False)
+@restart("capability-is-right", "RFC 4724 3")
 async def _(place: Place) -> None:
     session = await place.connect()
     values = [value for code, value in session.told() if code == GRACEFUL]
@@ -215,7 +215,14 @@ async def _(place: Place) -> None:
         raise Failed(f"the restart time is not {place.peering.restart_s} s but 0x{values[0][:2].hex()}")
 
 
-@story("restart-not-agreed", AREA, "RFC 4724 4.2", peering=Peering(ibgp=True, families=FAMILIES), families=FAMILIES)
+@story(
+    "restart-not-agreed",
+    AREA,
+    "RFC 4724 4.2",
+    peering=Peering(ibgp=True, families=FAMILIES),
+    families=FAMILIES,
+    slow=True,
+)
 async def _(place: Place) -> None:
     """Only we told it: the routes go with the session."""
     session = await place.establish()

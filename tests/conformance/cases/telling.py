@@ -130,7 +130,6 @@ check("not-no-export", "RFC 1997", community(0xFFFFFF01), NOTHING)
 check("not-no-advertise", "RFC 1997", community(0xFFFFFF02), NOTHING)
 check("not-no-export-subconfed", "RFC 1997", community(0xFFFFFF03), NOTHING)
 check("communities", "RFC 1997", community(0xFDE80001), lambda found: found.get(8) == b"\xc0\xfd\xe8\0\1")
-check("loop-is-not-told-or-is-whole", "RFC 4271 9.1.3", path_of(EBGP_AS), lambda found: True)
 check(
     "unknown-transitive-with-partial",
     "RFC 4271 5",
