@@ -43,7 +43,7 @@ GOOD_ROUTES = 1000
 HEARING = tuple(family for family in Family if family is not Family.RTC)
 """What the good peer hears; with RT membership it would have to ask for the others first."""
 
-ADD_PATH = frozenset({Family.VPNV4, Family.EVPN})
+ADD_PATH = frozenset(Family)
 GROWTH_MB = 60.0
 """What the daemon may take more after the first batch: it remembers attribute blocks, of every kind of session."""
 
