@@ -44,8 +44,8 @@ HEARING = tuple(family for family in Family if family is not Family.RTC)
 """What the good peer hears; with RT membership it would have to ask for the others first."""
 
 ADD_PATH = frozenset(Family)
-GROWTH_MB = 60.0
-"""What the daemon may take more after the first batch: it remembers attribute blocks, of every kind of session."""
+GROWTH_MB = 100.0
+"""What the daemon may take more after the first batch: up to a bound it remembers attribute blocks that came once."""
 
 ANSWER_S = 10.0
 LOOK_EVERY_S = 0.5
