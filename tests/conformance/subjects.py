@@ -175,6 +175,7 @@ class Ours(Subject):
         )
 
     def command(self, peers: Peers) -> list[str]:
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
         lines = [
             "[node]",
             'router_id = "192.0.2.1"',

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.conformance import wire
 from tests.conformance.case import Case, add
-from tests.conformance.place import EBGP_AS, PEER_AS, Peering, Place
+from tests.conformance.place import PEER_AS, Peering, Place
 from tests.conformance.session import Failed, Session
 from tests.conformance.wire import NON_TRANSITIVE, OPTIONAL_TRANSITIVE, UPDATE, WELL_KNOWN, attribute
 
