@@ -305,6 +305,7 @@ class Frr(Subject):
             " no bgp default ipv4-unicast",
             " no bgp ebgp-requires-policy",
             " no bgp network import-check",
+            " coalesce-time 50",  # milliseconds; by default it grows to 10 s with the number of peers
             " bgp graceful-restart",
             " bgp graceful-restart restart-time 20",
             " bgp graceful-restart select-defer-time 0",
