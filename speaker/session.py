@@ -165,7 +165,7 @@ class Negotiated:
     add_path_receive: frozenset[Family] = frozenset()  # what the peer sends has path identifiers (RFC 7911)
     add_path_send: frozenset[Family] = frozenset()  # what we send has path identifiers
     extended_next_hop: frozenset[Family] = frozenset()  # IPv4 families whose next hop may be IPv6 (RFC 8950)
-    role: Role | None = None  # ours, where both told theirs (RFC 9234); None: as if there were no roles
+    role: Role | None = None  # ours, where the peer's fits or is not told (RFC 9234); None: as if there were no roles
     remote_host_name: str = ""  # as sent, escaped
     remote_capabilities: tuple[Capability, ...] = ()  # all that the peer told of itself
     open_sent: bytes = b""  # the whole message
@@ -495,13 +495,13 @@ class Session:
         return families
 
     def _common_role(self, told: tuple[Capability, ...]) -> Role | None:
-        """Return our role if both ends told theirs and they fit (RFC 9234 section 4.2)."""
+        """Return our role, also towards a peer that tells none and need not (RFC 9234 section 4.2); 2/11."""
         ours = self.settings.role
         if ours is None:
             return None
         theirs = {each.role for each in told if isinstance(each, RoleCapability)}
         if not theirs and not self.settings.strict_role:
-            return None
+            return ours
         wanted = ROLES.index(_COUNTERPART[ours])
         if theirs != {wanted}:
             words = ", ".join(ROLES[role] if role < len(ROLES) else str(role) for role in sorted(theirs)) or "none"

@@ -220,7 +220,7 @@ def test_roles_fit_or_there_is_no_session() -> None:  # RFC 9234 section 4.2
             for nothing in ("", " 9=", " 9=0000"):
                 words = told(session_in("open-sent", settings).received(write(OPEN + nothing), 0.0))
                 assert words[0] == ("NOTIFICATION 2/11" if strict else "opened"), (ours, strict, nothing)
-        assert agreed(attrs.evolve(OURS, role=ours), OPEN).role is None
+        assert agreed(attrs.evolve(OURS, role=ours), OPEN).role == ours, "to a peer that tells none we are what we are"
     for settings, opening in [(OURS, OPEN), (IBGP, "OPEN as=64512 families=evpn")]:
         for theirs in range(7):
             assert agreed(settings, f"{opening} role={theirs}").role is None, "what is not configured is not looked at"
