@@ -53,6 +53,7 @@ class Attributes:
     pmsi: tuple[int, int, bytes, bytes] | None = None  # flags, tunnel type, label field 3, tunnel id (RFC 6514 5)
     only_to_customer: int | None = None  # AS number (RFC 9234 section 5)
     unknown: tuple[tuple[int, int, bytes], ...] = ()  # flags, code, value of attributes not decoded
+    partial: frozenset[int] = frozenset()  # codes of decoded ones that went through somebody who does not know them
     discarded: tuple[tuple[str, bytes], ...] = ()  # why attributes were dropped, and these (RFC 7606 section 2)
 
     route_targets: frozenset[bytes] = frozenset()  # the route targets among ext_communities, 8 octets each

@@ -336,7 +336,13 @@ def _decode(block: bytes, next_hop: bytes | None, context: Context) -> Attribute
     _merge_as4(fields)
     targets = frozenset(filter(is_route_target, fields.get("ext_communities", ())))
     discarded = tuple(read.discarded.items())
-    return Attributes(**fields, unknown=tuple(read.unknown), discarded=discarded, route_targets=targets)
+    return Attributes(
+        **fields,
+        unknown=tuple(read.unknown),
+        partial=frozenset(read.partial),
+        discarded=discarded,
+        route_targets=targets,
+    )
 
 
 def check(block: bytes, context: Context) -> None:
@@ -348,6 +354,7 @@ def check(block: bytes, context: Context) -> None:
 class _Block:
     fields: Fields = attrs.field(factory=dict)
     unknown: list[tuple[int, int, bytes]] = attrs.field(factory=list)
+    partial: set[int] = attrs.field(factory=set)
     discarded: dict[str, bytes] = attrs.field(factory=dict)  # why, and the first attribute with which it was so
     seen: set[int] = attrs.field(factory=set)
     again: set[int] = attrs.field(factory=set)
@@ -385,6 +392,8 @@ def _read_one(read: _Block, flags: int, code: int, value: bytes, context: Contex
                 raise AttributeDiscard(f"{kind.name} {unwanted}")
             _check_flags(kind.name, flags, kind.flags)
             read.fields[kind.field] = kind.read(value, context)
+            if flags & PARTIAL and kind.flags == OPTIONAL | TRANSITIVE:
+                read.partial.add(code)
             return
         if not flags & OPTIONAL:
             raise SessionReset(3, 2, f"well-known attribute {code} is not known", attribute(flags, code, value))
@@ -530,6 +539,8 @@ def block(attributes: Attributes, *, as4: bool, next_hop: bool = False) -> bytes
         value = getattr(attributes, field)
         if value is not None and value is not False and value != ():
             out.append(attribute(flags, code, write(value)))
+    if attributes.partial:  # which nobody may take away again (RFC 4271 section 5)
+        out = [bytes((each[0] | PARTIAL,)) + each[1:] if each[1] in attributes.partial else each for each in out]
     for flags, code, value in attributes.unknown:
         out.append(attribute((flags | PARTIAL) & ~EXTENDED, code, value))  # RFC 4271 section 5
     out.sort(key=lambda each: each[1])

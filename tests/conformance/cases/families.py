@@ -179,8 +179,11 @@ for family, (right, wrong) in NEXT_HOPS.items():
             lambda p, f=family, n=size: reach(p, f, (NO_RD + V6 * 2)[:n]),
             *UNREADABLE,
             *CUT_OFF,
+            # without a route distinguisher, as RFC 5549 had it, which RFC 8950 section 3 mends
+            *(("accepted",) if (family, size) == ("vpnv4", 16) else ()),
         )
-# IPv6 next hops of IPv4 routes (RFC 8950), where both told so and where not
+# IPv6 next hops of IPv4 routes (RFC 8950). The peer under test tells that it takes them, and section 4 asks no more of
+# who sends one: it may be accepted also where the neighbour does not take them itself.
 for family, hops in {"ipv4": (V6, V6 + LINK_LOCAL), "vpnv4": (NO_RD + V6, NO_RD + V6 + NO_RD + LINK_LOCAL)}.items():
     afi, safi = wire.FAMILIES[family]
     told = wire.capability(EXTENDED_NEXT_HOP, wire.u16(afi) + wire.u16(safi) + wire.u16(2))
@@ -191,7 +194,8 @@ for family, hops in {"ipv4": (V6, V6 + LINK_LOCAL), "vpnv4": (NO_RD + V6, NO_RD 
                 "RFC 8950 3, 4",
                 family,
                 lambda p, f=family, h=hop: reach(p, f, h),
-                *(("accepted",) if capable else ("withdrawn", *UNREADABLE, *CUT_OFF)),
+                "accepted",
+                *(() if capable else ("withdrawn", *UNREADABLE, *CUT_OFF)),
                 capabilities=(told,) if capable else (),
                 needs=(EXTENDED_NEXT_HOP,),
             )

@@ -166,6 +166,7 @@ def attributes(draw: st.DrawFn, family: Family, *, ibgp: bool, as4: bool = True)
         next_hops = st.one_of(st.just(b""), next_hops)
     targets = st.builds(lambda kind, six: bytes((kind, 2)) + six, st.integers(0, 2), octets(6))
     communities = draw(st.lists(st.one_of(targets, octets(8)), max_size=5))
+    plain = tuple(draw(st.lists(u32, max_size=4)))
     return Attributes(
         next_hop=draw(next_hops),
         origin=draw(st.integers(0, 2)),
@@ -174,7 +175,7 @@ def attributes(draw: st.DrawFn, family: Family, *, ibgp: bool, as4: bool = True)
         local_pref=draw(u32) if ibgp else None,
         atomic_aggregate=draw(st.booleans()),
         aggregator=draw(st.none() | st.tuples(_AS, octets(4))),
-        communities=tuple(draw(st.lists(u32, max_size=4))),
+        communities=plain,
         ext_communities=tuple(communities),
         large_communities=tuple(draw(st.lists(st.tuples(u32, u32, u32), max_size=3, unique=True))),
         originator_id=draw(st.none() | octets(4)) if ibgp else None,
@@ -182,6 +183,7 @@ def attributes(draw: st.DrawFn, family: Family, *, ibgp: bool, as4: bool = True)
         pmsi=draw(st.none() | _PMSI),
         only_to_customer=draw(st.none() | u32),
         unknown=tuple(sorted(draw(st.lists(_UNKNOWN, max_size=2, unique_by=lambda each: each[1])), key=lambda e: e[1])),
+        partial=frozenset(code for code, value in ((8, plain), (16, communities)) if value and draw(st.booleans())),
         route_targets=frozenset(filter(is_route_target, communities)),
     )
 
