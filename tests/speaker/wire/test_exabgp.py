@@ -67,6 +67,7 @@ def within_exabgp(drawn: Attributes, ibgp: bool, as4: bool) -> Attributes:
         drawn,
         aggregator=drawn.aggregator if as4 else None,
         unknown=(),
+        partial=frozenset(),
         pmsi=pmsi,
         as_path=as_path,
         ext_communities=tuple(dict.fromkeys(drawn.ext_communities)),
