@@ -12,62 +12,65 @@ type  octets after type and length
 
 from __future__ import annotations
 
-from speaker.wire.framing import Framing, Tolerated
+from collections.abc import Iterable
+
+from speaker.wire.framing import Refused, cutting
 
 ETHERNET_AD, MAC_IP, MULTICAST, ETHERNET_SEGMENT, IP_PREFIX = 1, 2, 3, 4, 5
 
 _TYPES = tuple(bytes((number,)) for number in range(256))
-_MALFORMED = {kind: f"EVPN route of type {kind} is malformed" for kind in range(1, 6)}
 _NO_ESI = bytes(10)
 _NO_LABEL = bytes(3)
 
 
-def decode_evpn(octets: bytes, errors: Tolerated, unusable: list[bytes]) -> list[tuple[bytes, bytes]]:
-    """Read a run of EVPN NLRI (hot); types that are not known are skipped by their length (RFC 7606 section 5.4).
+_USUAL = (33, 37, 52, 40, 17, 34, 25, 23, 58, 29, 35)  # of types 2, 3, 5, 1 and 4
+_SIZES = {size: size for size in (*_USUAL, *range(256))}
+CUT, CUT_IDENTIFIED = (cutting(before, _SIZES, "EVPN route of {} octets") for before in (1, 5))
 
-    Of one that is malformed beside its key, the key is added to `unusable`.
-    """
+
+def read(each: Iterable[bytes], longest: int, refused: Refused) -> list[tuple[bytes, bytes]]:
+    """Read EVPN NLRI (hot); those of types that are not known say nothing to us (RFC 7606 section 5.4)."""
     routes: list[tuple[bytes, bytes]] = []
-    at, end = 0, len(octets)
-    while at < end:
-        if at + 2 > end or at + 2 + octets[at + 1] > end:
-            raise Framing("EVPN route cut off", octets[at:])
-        kind, start = octets[at], at + 2
-        at = start + octets[at + 1]
-        value = octets[start:at]
-        size = len(value)
+    for one in each:
+        kind, size = one[0], len(one)
         if kind == MAC_IP:
-            bits = value[29] if size >= 33 else 255
-            after = 30 + (bits >> 3)
-            if bits in (0, 32, 128) and value[22] == 48 and size - after in (3, 6):
-                routes.append((b"\x02" + value[:8] + value[18:after], value[8:18] + value[after:]))
+            bits = one[31] if size >= 35 else 255
+            after = 32 + (bits >> 3)
+            if bits in (0, 32, 128) and one[24] == 48 and size - after in (3, 6):
+                routes.append((b"\x02" + one[2:10] + one[20:after], one[10:20] + one[after:]))
                 continue
         elif kind == MULTICAST:
-            if size in (17, 29) and value[12] >> 3 == size - 13 and not value[12] & 7:
-                routes.append((b"\x03" + value, b""))
+            if size in (19, 31) and one[14] >> 3 == size - 15 and not one[14] & 7:
+                routes.append((b"\x03" + one[2:], b""))
                 continue
         elif kind == IP_PREFIX:
-            if size in (34, 58):
-                width = 4 if size == 34 else 16
-                if value[22] <= width * 8:
-                    key = b"\x05" + value[:8] + value[18:23] + _cleared(value[23 : 23 + width], value[22])
-                    routes.append((key, value[8:18] + value[23 + width :]))
+            if size in (36, 60):
+                width = 4 if size == 36 else 16
+                if one[24] <= width * 8:
+                    key = b"\x05" + one[2:10] + one[20:25] + _cleared(one[25 : 25 + width], one[24])
+                    routes.append((key, one[10:20] + one[25 + width :]))
                     continue
         elif kind == ETHERNET_AD:
-            if size == 25:
-                routes.append((b"\x01" + value[:22], value[22:]))
+            if size == 27:
+                routes.append((b"\x01" + one[2:24], one[24:]))
                 continue
         elif kind == ETHERNET_SEGMENT:
-            if size in (23, 35) and value[18] >> 3 == size - 19 and not value[18] & 7:
-                routes.append((b"\x04" + value, b""))
+            if size in (25, 37) and one[20] >> 3 == size - 21 and not one[20] & 7:
+                routes.append((b"\x04" + one[2:], b""))
                 continue
         else:
+            refused[one] = None
             continue
-        errors.note(_MALFORMED[kind], octets[start - 2 : at])
-        key = _key(kind, value)
-        if key:
-            unusable.append(key)
+        refused[one] = _key(kind, one[2:]) if size >= _SHORTEST else b""
     return routes
+
+
+def wrong(one: bytes, longest: int) -> str:
+    """Say what is refused."""
+    return f"EVPN route of type {one[0]} is malformed"
+
+
+_SHORTEST = 19  # octets of an NLRI that may have a key
 
 
 def _key(kind: int, value: bytes) -> bytes:

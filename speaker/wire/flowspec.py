@@ -8,60 +8,54 @@ so its route counts as withdrawn (RFC 8955 section 10, RFC 7606 section 2).
 
 from __future__ import annotations
 
-from speaker.flowspec import FlowSpecificationError, cut
-from speaker.wire.framing import Framing, Tolerated
+from collections.abc import Iterable
+
+from speaker.flowspec import FlowSpecificationError, cut, well_formed
+from speaker.wire.framing import Framing, Refused
 
 LONGEST = 0x0FFF
 _TWO_OCTETS = 0xF0
 
 
-def decode_flowspec(
-    octets: bytes, width: int, errors: Tolerated, unusable: list[bytes], distinguisher: int = 0
-) -> list[tuple[bytes, bytes]]:
-    """Read a run of flow specifications for addresses of `width` bits, behind distinguishers of so many octets."""
+def cut_run(octets: bytes, before: int) -> list[bytes]:
+    """Cut whole flow specifications that have `before` octets in front (hot); Framing if the last one is cut off."""
+    each: list[bytes] = []
+    at, start, end = 0, before, len(octets)
+    while start < end:
+        size = octets[start]
+        after = start + 1 + size
+        if size >= _TWO_OCTETS:
+            after = start + 2 + ((size & 0x0F) << 8 | octets[start + 1] if start + 1 < end else end)
+        each.append(octets[at:after])
+        at, start = after, after + before
+    if at != end:
+        last = octets[at:] or each[-1]
+        raise Framing("flow specification cut off", last)
+    return each
+
+
+def read(each: Iterable[bytes], width: int, distinguisher: int, refused: Refused) -> list[tuple[bytes, bytes]]:
+    """Read flow specifications for addresses of `width` bits, behind distinguishers of so many octets (hot)."""
     routes: list[tuple[bytes, bytes]] = []
-    for key in dict.fromkeys(_cut_run(octets)):  # the same one again says nothing, and need not be read again
-        try:
-            if len(key) < distinguisher:
-                raise FlowSpecificationError("no route distinguisher")
-            cut(key[distinguisher:], width)
-        except FlowSpecificationError as error:
-            errors.note(f"flow specification with {error}", encode_flowspec(key, b""))
-            if len(key) >= distinguisher:
-                unusable.append(key)
+    for one in each:
+        start = 1 if one[0] < _TWO_OCTETS else 2
+        if well_formed(one, width, start + distinguisher):
+            routes.append((one[start:], b""))
         else:
-            routes.append((key, b""))
+            refused[one] = one[start:] if len(one) >= start + distinguisher else b""
     return routes
 
 
-def decode_vpn_flowspec(
-    octets: bytes, width: int, errors: Tolerated, unusable: list[bytes]
-) -> list[tuple[bytes, bytes]]:
-    """Read a run of flow specifications of VPNs (RFC 8955 section 8)."""
-    return decode_flowspec(octets, width, errors, unusable, distinguisher=8)
-
-
-def _cut_run(octets: bytes) -> list[bytes]:
-    keys: list[bytes] = []
-    at, end = 0, len(octets)
-    while at < end:
-        size = octets[at]
-        start, after = (at + 1, at + 1 + size) if size < _TWO_OCTETS else extent(octets, at)
-        if after > end:
-            raise Framing("flow specification cut off", octets[at:])
-        keys.append(octets[start:after])
-        at = after
-    return keys
-
-
-def extent(octets: bytes, at: int) -> tuple[int, int]:
-    """Return where a flow specification whose length is at `at` begins and ends; the end may be beyond the octets."""
-    size = octets[at]
-    if size < _TWO_OCTETS:
-        return at + 1, at + 1 + size
-    if at + 1 >= len(octets):
-        return at + 2, at + 2
-    return at + 2, at + 2 + ((size & 0x0F) << 8 | octets[at + 1])
+def wrong(one: bytes, width: int, distinguisher: int) -> str:
+    """Say why a flow specification is refused."""
+    key = one[1:] if one[0] < _TWO_OCTETS else one[2:]
+    try:
+        if len(key) < distinguisher:
+            raise FlowSpecificationError("no route distinguisher")
+        cut(key[distinguisher:], width)
+    except FlowSpecificationError as error:
+        return f"flow specification with {error}"
+    raise AssertionError(f"flow specification {one.hex()} was refused, and nothing is wrong with it")
 
 
 def encode_flowspec(key: bytes, extra: bytes) -> bytes:

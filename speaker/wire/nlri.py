@@ -1,8 +1,10 @@
 """NLRI of every family: a run of octets to keys and their extra parts (see `speaker.path`), and back.
 
-Decoders take octets and give a list of (key, extra).  Where one NLRI ends and the next begins must be beyond doubt:
-otherwise `Framing` is raised and the caller decides between the end of the session and the end of the family (RFC 7606
-section 5.3). What is well framed and yet unusable is left out, and `errors` says why.
+    octets --cut--> NLRI --read--> (key, extra) of each that can be used
+
+Where one NLRI ends and the next begins must be beyond doubt: otherwise `Framing` is raised and the caller decides
+between the end of the session and the end of the family (RFC 7606 section 5.3). What is well framed and yet unusable
+is left out, and `errors` says why.
 
 A label is kept as its 3 octets with the bottom-of-stack bit set and the traffic class cleared: some routers leak bits
 of their own there, and the bit is to be ignored where more than one label was not agreed on (RFC 8277 section 2.2).
@@ -14,87 +16,73 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import attrs
+
+from speaker.errors import TreatAsWithdraw
 from speaker.values import Family
-from speaker.wire.evpn import decode_evpn, encode_evpn
-from speaker.wire.flowspec import decode_flowspec, decode_vpn_flowspec, encode_flowspec, extent
-from speaker.wire.framing import Framing, Tolerated
+from speaker.wire import evpn, flowspec
+from speaker.wire.framing import SHOWN_OCTETS, TOLD_AT_MOST, Cut, Framing, Refused, Tolerated, cutting
 
 Routes = list[tuple[bytes, bytes]]
 
 _LENGTHS = tuple(bytes((number,)) for number in range(256))
-_MASKS = (0xFF, 0x80, 0xC0, 0xE0, 0xF0, 0xF8, 0xFC, 0xFE)
+_BEYOND = tuple(0xFF >> (length & 7) if length & 7 else 0 for length in range(256))
+_WITHIN = tuple(0xFF ^ beyond for beyond in _BEYOND)
+"""The bits of its last octet that are beyond a prefix of such a length, and those that are not."""
 
 
 def _masked(octets: bytes, length: int) -> bytes:
     """Return the octets of a prefix with the bits beyond its length cleared."""
-    if length & 7 and octets[-1] & ~_MASKS[length & 7]:
-        return octets[:-1] + _LENGTHS[octets[-1] & _MASKS[length & 7]]
+    if length & 7 and octets[-1] & _BEYOND[length]:
+        return octets[:-1] + _LENGTHS[octets[-1] & _WITHIN[length]]
     return octets
 
 
-def _unicast(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
+def _unicast(each: Iterable[bytes], longest: int, refused: Refused) -> Routes:
     """Read prefixes (RFC 4271 section 4.3) (hot)."""
-    routes: Routes = []
-    at, end = 0, len(octets)
-    lengths, masks = _LENGTHS, _MASKS
-    while at < end:
-        length = octets[at]
-        after = at + 1 + (length + 7 >> 3)
-        if length > longest or after > end:
-            raise Framing(f"prefix of {length} bits", octets[at:])
-        prefix = octets[at + 1 : after]
-        rest = length & 7
-        if rest and prefix[-1] & ~masks[rest]:
-            prefix = _masked(prefix, length)
-        routes.append((prefix + lengths[length], b""))
-        at = after
-    return routes
+    lengths, beyond, within = _LENGTHS, _BEYOND, _WITHIN
+    return [
+        (
+            one[1:] + lengths[one[0]]
+            if not one[-1] & beyond[one[0]]
+            else one[1:-1] + lengths[one[-1] & within[one[0]]] + lengths[one[0]],
+            b"",
+        )
+        for one in each
+    ]
 
 
-def _vpn(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
+def _vpn(each: Iterable[bytes], longest: int, refused: Refused) -> Routes:
     """Read labelled VPN prefixes (RFC 4364 section 4.3.4, RFC 8277 section 2) (hot)."""
     routes: Routes = []
-    at, end = 0, len(octets)
-    lengths, masks = _LENGTHS, _MASKS
-    while at < end:
-        bits = octets[at]
-        length = bits - 88
-        after = at + 1 + (bits + 7 >> 3)
-        if after > end or length < 0:
-            raise Framing(f"VPN route of {bits} bits", octets[at:])
-        label = octets[at + 1 : at + 4]
-        low = label[2]
-        if low & 0x0F != 1:
-            if not low & 1:
-                labels = _labels(octets, at + 1, bits, longest)
-                if labels > 1:
-                    errors.note(f"a stack of {labels} labels", octets[at:after])
-                    length -= 24 * (labels - 1)
-                    prefix = _masked(octets[at + 1 + 3 * labels : after], length)
-                    unusable.append(prefix + lengths[length])
-                    at = after
-                    continue
-            label = label[:2] + lengths[low & 0xF0 | 1]
+    most, beyond, lengths = longest + 88, _BEYOND, _LENGTHS
+    for one in each:
+        bits = one[0]
+        if bits <= most and one[3] & 0x0F == 1 and not one[-1] & beyond[bits]:
+            routes.append((one[4:] + lengths[bits - 88], one[1:4]))
+            continue
+        labels = 1 if one[3] & 1 else _labels(one, longest)
+        length = bits - 64 - 24 * labels
         if length > longest:
-            raise Framing(f"VPN route of {bits} bits", octets[at:])
-        key = octets[at + 4 : after]
-        rest = length & 7
-        if rest and key[-1] & ~masks[rest]:
-            key = key[:-1] + lengths[key[-1] & masks[rest]]
-        routes.append((key + lengths[length], label))
-        at = after
+            raise Framing(f"VPN route of {bits} bits", one)
+        key = _masked(one[1 + 3 * labels :], length) + lengths[length]
+        if labels > 1:
+            refused[one] = key
+        else:
+            routes.append((key, one[1:3] + lengths[one[3] & 0xF0 | 1]))
     return routes
 
 
-def _labels(octets: bytes, at: int, bits: int, longest: int) -> int:
+def _labels(one: bytes, longest: int) -> int:
     """Count the labels in front of a route distinguisher, the first of which has no bottom-of-stack bit.
 
     It is one where a distinguisher of a known type and a prefix of possible length follow; else as many as it takes.
     """
+    bits = one[0]
     for labels in range(1, (bits - 64) // 24 + 1):
-        behind = at + 3 * labels
-        distinguished = octets[behind] == 0 and octets[behind + 1] <= 2
-        if distinguished and bits - 64 - 24 * labels <= longest and (labels == 1 or octets[behind - 1] & 1):
+        behind = 1 + 3 * labels
+        distinguished = one[behind] == 0 and one[behind + 1] <= 2
+        if distinguished and bits - 64 - 24 * labels <= longest and (labels == 1 or one[behind - 1] & 1):
             return labels
     return 1
 
@@ -103,72 +91,107 @@ _NO_LABEL = (b"\x80\0\0", b"\0\0\0")
 """What stands for the label of a withdrawn route (RFC 8277 section 2.4, RFC 3107 section 3); others do as well."""
 
 
-def _withdrawn_vpn(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
-    """Read withdrawn VPN prefixes, whose label means nothing (RFC 8277 section 2.4)."""
+def _withdrawn_vpn(each: Iterable[bytes], longest: int, refused: Refused) -> Routes:
+    """Read withdrawn VPN prefixes, whose label means nothing (RFC 8277 section 2.4) (hot)."""
     routes: Routes = []
-    at, end = 0, len(octets)
-    while at < end:
-        bits = octets[at]
-        after = at + 1 + (bits + 7 >> 3)
-        if after > end or bits < 88:
-            raise Framing(f"withdrawn VPN route of {bits} bits", octets[at:])
-        labels = 1
-        if not octets[at + 3] & 1 and octets[at + 1 : at + 4] not in _NO_LABEL:
-            labels = _labels(octets, at + 1, bits, longest)
+    most, beyond, lengths = longest + 88, _BEYOND, _LENGTHS
+    for one in each:
+        bits = one[0]
+        labels = 1 if one[3] & 1 or one[1:4] in _NO_LABEL else _labels(one, longest)
+        if labels == 1 and bits <= most and not one[-1] & beyond[bits]:
+            routes.append((one[4:] + lengths[bits - 88], b""))
+            continue
         length = bits - 64 - 24 * labels
         if length > longest:
-            raise Framing(f"withdrawn VPN route of {bits} bits", octets[at:])
-        routes.append((_masked(octets[at + 1 + 3 * labels : after], length) + _LENGTHS[length], b""))
-        at = after
+            raise Framing(f"withdrawn VPN route of {bits} bits", one)
+        routes.append((_masked(one[1 + 3 * labels :], length) + lengths[length], b""))
     return routes
 
 
-def _rtc(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
+def _rtc(each: Iterable[bytes], longest: int, refused: Refused) -> Routes:
     """Read RT membership prefixes (RFC 4684 section 4): 0 bits, or an origin AS and up to 64 bits of route target."""
     routes: Routes = []
-    for key, extra in _unicast(octets, longest, errors, unusable):
-        if 0 < key[-1] < 32:
-            errors.note("RT membership of neither 0 nor 32 to 96 bits", key[-1:] + key[:-1])
-            unusable.append(key)
+    for one in each:
+        bits = one[0]
+        if 0 < bits < 32:
+            refused[one] = one[1:] + one[:1]
         else:
-            routes.append((key, extra))
+            routes.append((_masked(one[1:], bits) + one[:1], b""))
     return routes
 
 
-_Decoder = Callable[[bytes, int, Tolerated, list[bytes]], Routes]
+_Read = Callable[[Iterable[bytes], int, Refused], Routes]
+"""Each NLRI, in order, becomes a route or is refused; the number is that of the bits of the longest prefix."""
 
 
-def _evpn(octets: bytes, longest: int, errors: Tolerated, unusable: list[bytes]) -> Routes:
-    return decode_evpn(octets, errors, unusable)
+@attrs.frozen
+class _Form:
+    """How the NLRI of a family are told apart and read."""
+
+    cut: Cut
+    cut_identified: Cut  # each with a path identifier, 4 octets, in front
+    read: _Read
+    wrong: Callable[[bytes, int], str]  # why one is refused
+    longest: int
+    labelled: bool = False  # the same destination may come again with another label, and the last one counts
 
 
-_ANNOUNCED: dict[Family, tuple[_Decoder, int]] = {
-    Family.IPV4: (_unicast, 32),
-    Family.IPV6: (_unicast, 128),
-    Family.VPNV4: (_vpn, 32),
-    Family.VPNV6: (_vpn, 128),
-    Family.EVPN: (_evpn, 0),
-    Family.RTC: (_rtc, 96),
-    Family.IPV4_FLOWSPEC: (decode_flowspec, 32),
-    Family.IPV6_FLOWSPEC: (decode_flowspec, 128),
-    Family.VPNV4_FLOWSPEC: (decode_vpn_flowspec, 32),
-    Family.VPNV6_FLOWSPEC: (decode_vpn_flowspec, 128),
+def _of_bits(lengths: Iterable[int], what: str) -> tuple[Cut, Cut]:
+    sizes = {bits: bits + 7 >> 3 for bits in lengths}
+    return cutting(0, sizes, what), cutting(4, sizes, what)
+
+
+def _stacked(one: bytes, longest: int) -> str:
+    return f"a stack of {_labels(one, longest)} labels"
+
+
+def _no_membership(one: bytes, longest: int) -> str:
+    return "RT membership of neither 0 nor 32 to 96 bits"
+
+
+def _nothing(one: bytes, longest: int) -> str:
+    return ""  # none is refused
+
+
+def _flowspec(longest: int, *, vpn: bool) -> _Form:
+    distinguisher = 8 if vpn else 0
+    return _Form(
+        lambda octets: flowspec.cut_run(octets, 0),
+        lambda octets: flowspec.cut_run(octets, 4),
+        lambda each, longest, refused: flowspec.read(each, longest, distinguisher, refused),
+        lambda one, longest: flowspec.wrong(one, longest, distinguisher),
+        longest,
+    )
+
+
+_IPV4, _IPV6, _MEMBERSHIPS = (_of_bits(range(longest + 1), "prefix of {} bits") for longest in (32, 128, 96))
+_VPN = _of_bits(range(88, 256), "VPN route of {} bits")  # by their labels they may be longer than any prefix
+_ANNOUNCED = {
+    Family.IPV4: _Form(*_IPV4, _unicast, _nothing, 32),
+    Family.IPV6: _Form(*_IPV6, _unicast, _nothing, 128),
+    Family.VPNV4: _Form(*_VPN, _vpn, _stacked, 32, labelled=True),
+    Family.VPNV6: _Form(*_VPN, _vpn, _stacked, 128, labelled=True),
+    Family.EVPN: _Form(evpn.CUT, evpn.CUT_IDENTIFIED, evpn.read, evpn.wrong, 0, labelled=True),
+    Family.RTC: _Form(*_MEMBERSHIPS, _rtc, _no_membership, 96),
+    Family.IPV4_FLOWSPEC: _flowspec(32, vpn=False),
+    Family.IPV6_FLOWSPEC: _flowspec(128, vpn=False),
+    Family.VPNV4_FLOWSPEC: _flowspec(32, vpn=True),
+    Family.VPNV6_FLOWSPEC: _flowspec(128, vpn=True),
 }
-_WITHDRAWN = _ANNOUNCED | {Family.VPNV4: (_withdrawn_vpn, 32), Family.VPNV6: (_withdrawn_vpn, 128)}
+_WITHDRAWN = _ANNOUNCED | {
+    family: attrs.evolve(_ANNOUNCED[family], read=_withdrawn_vpn) for family in (Family.VPNV4, Family.VPNV6)
+}
 
 
 def decode(
     family: Family, octets: bytes, errors: Tolerated, unusable: list[bytes], *, add_path: bool = False
 ) -> Routes:
-    """Read announced NLRI; Framing if they cannot be told apart.
+    """Read announced NLRI (hot); Framing if they cannot be told apart.
 
     The keys of those that are not to be used, as far as they can be told, are added to `unusable`.
     With `add_path` each has a path identifier in front, which stays in front of its key (RFC 7911 section 3).
     """
-    decoder, longest = _ANNOUNCED[family]
-    if add_path:
-        return _identified(family, octets, decoder, longest, errors, unusable)
-    return decoder(octets, longest, errors, unusable)
+    return _decode(_ANNOUNCED[family], octets, errors, unusable, add_path)
 
 
 def decode_withdrawn(family: Family, octets: bytes, errors: Tolerated, *, add_path: bool = False) -> list[bytes]:
@@ -176,67 +199,35 @@ def decode_withdrawn(family: Family, octets: bytes, errors: Tolerated, *, add_pa
 
     Of those that are malformed, the routes whose keys can be told go as well.
     """
-    decoder, longest = _WITHDRAWN[family]
     unusable: list[bytes] = []
-    if add_path:
-        routes = _identified(family, octets, decoder, longest, errors, unusable)
-    else:
-        routes = decoder(octets, longest, errors, unusable)
-    keys = [key for key, _ in routes]
+    keys = [key for key, _ in _decode(_WITHDRAWN[family], octets, errors, unusable, add_path)]
     return keys + unusable if unusable else keys
 
 
-def _identified(
-    family: Family,
-    octets: bytes,
-    decoder: _Decoder,
-    longest: int,
-    errors: Tolerated,
-    unusable: list[bytes],
-) -> Routes:
-    """Read NLRI that have path identifiers (hot): all at once without these, and one by one if some are not usable."""
-    identifiers, each = _cut_identified(family, octets)
-    routes = decoder(b"".join(each), longest, Tolerated(), [])
-    if len(routes) == len(each):  # so each is in its place
-        return [(identifier + key, extra) for identifier, (key, extra) in zip(identifiers, routes, strict=True)]
-    told: Routes = []
-    for identifier, one in zip(identifiers, each, strict=True):
-        refused: list[bytes] = []
-        told += [(identifier + key, extra) for key, extra in decoder(one, longest, errors, refused)]
-        unusable += [identifier + key for key in refused]
-    return told
-
-
-def _cut_identified(family: Family, octets: bytes) -> tuple[list[bytes], list[bytes]]:
-    """Return the path identifiers and the NLRI behind them (hot)."""
-    identifiers: list[bytes] = []
-    each: list[bytes] = []
-    at, end = 0, len(octets)
-    of_prefixes = family not in _OF_OCTETS
-    while at < end:
-        start = at + 4
-        after = start + 1 + (octets[start] + 7 >> 3) if of_prefixes and start < end else _end(family, octets, start)
-        if after > end:
-            raise Framing("NLRI with a path identifier cut off", octets[at:])
-        identifiers.append(octets[at:start])
-        each.append(octets[start:after])
-        at = after
-    return identifiers, each
-
-
-_FLOWSPEC = frozenset({Family.IPV4_FLOWSPEC, Family.IPV6_FLOWSPEC, Family.VPNV4_FLOWSPEC, Family.VPNV6_FLOWSPEC})
-_OF_OCTETS = _FLOWSPEC | {Family.EVPN}
-"""Families whose NLRI have a length in octets, where others have one in bits."""
-
-
-def _end(family: Family, octets: bytes, at: int) -> int:
-    """Return where the NLRI at `at` ends by what it says itself; beyond the octets if it does not say."""
-    size = len(octets)
-    if at >= size:
-        return size + 1
-    if family in _FLOWSPEC:
-        return extent(octets, at)[1]
-    return at + 2 + octets[at + 1] if at + 1 < size else size + 1
+def _decode(form: _Form, octets: bytes, errors: Tolerated, unusable: list[bytes], add_path: bool) -> Routes:
+    refused: Refused = {}
+    if add_path:
+        each = form.cut_identified(octets)
+        plain = [one[4:] for one in each]
+        routes = form.read(plain, form.longest, refused)
+        if refused:
+            unusable += [one[:4] + key for one in each if (key := refused.get(one[4:]))]
+            each = [one for one in each if one[4:] not in refused]
+        routes = [(one[:4] + key, extra) for one, (key, extra) in zip(each, routes, strict=True)]
+    else:
+        each = form.cut(octets)
+        if not form.labelled and len(octets) < 4 * len(each):  # most are there again and again, and say nothing then
+            each = list(dict.fromkeys(each))
+        routes = form.read(each, form.longest, refused)
+        unusable += filter(None, refused.values())
+    if refused:
+        malformed = [one for one, key in refused.items() if key is not None]
+        room = max(0, TOLD_AT_MOST - len(errors))
+        for one in malformed[:room]:
+            reason = f"{form.wrong(one, form.longest)}: {one[:SHOWN_OCTETS].hex()}"
+            errors.append(TreatAsWithdraw(reason, one))
+        errors.left_out += len(malformed[room:])
+    return routes
 
 
 def _encode_plain(key: bytes, extra: bytes) -> bytes:
@@ -252,12 +243,12 @@ _ENCODERS: dict[Family, Callable[[bytes, bytes], bytes]] = {
     Family.IPV6: _encode_plain,
     Family.VPNV4: _encode_vpn,
     Family.VPNV6: _encode_vpn,
-    Family.EVPN: encode_evpn,
+    Family.EVPN: evpn.encode_evpn,
     Family.RTC: _encode_plain,
-    Family.IPV4_FLOWSPEC: encode_flowspec,
-    Family.IPV6_FLOWSPEC: encode_flowspec,
-    Family.VPNV4_FLOWSPEC: encode_flowspec,
-    Family.VPNV6_FLOWSPEC: encode_flowspec,
+    Family.IPV4_FLOWSPEC: flowspec.encode_flowspec,
+    Family.IPV6_FLOWSPEC: flowspec.encode_flowspec,
+    Family.VPNV4_FLOWSPEC: flowspec.encode_flowspec,
+    Family.VPNV6_FLOWSPEC: flowspec.encode_flowspec,
 }
 
 

@@ -208,9 +208,8 @@ class UpdateDecoder:
         known = len(paths)
         announced: dict[bytes, Path] = {}
         last: bytes | None = None
-        path: Path | None = None
         for key, extra in routes:
-            if extra != last or path is None:
+            if extra != last:
                 last = extra
                 path = paths.get(extra) or attributes.path(extra)
             announced[key] = path
@@ -254,16 +253,17 @@ def _cut(body: bytes, at: int, end: int) -> _Parts:
     kept = at
     while at < end:
         flags = body[at]
-        start = at + (4 if flags & EXTENDED else 3)
+        wide = flags & EXTENDED
+        start = at + 4 if wide else at + 3
         if start > end:
             parts.cut_off = True
             break
         code = body[at + 1]
-        after = start + (body[at + 2] << 8 | body[at + 3] if flags & EXTENDED else body[at + 2])
+        after = start + (body[at + 2] << 8 | body[at + 3] if wide else body[at + 2])
         if after > end:
             parts.cut_off = True
             break
-        if code in (MP_REACH, MP_UNREACH):
+        if code in _NAMES:
             if (parts.reach if code == MP_REACH else parts.unreach) is not None:
                 reason = f"{_NAMES[code]} came twice (RFC 7606 section 3 g)"
                 raise SessionReset(3, 1, reason, octets=body[at:after])
