@@ -309,15 +309,13 @@ def split(block: bytes) -> Iterator[tuple[int, int, int, int]]:
     """Yield (flags, code, start, end) of each value; TreatAsWithdraw if the last is cut off (RFC 7606 section 4)."""
     at, size = 0, len(block)
     while at < size:
-        if at + 3 > size or (block[at] & EXTENDED and at + 4 > size):
+        flags = block[at]
+        wide = flags & EXTENDED
+        start = at + 4 if wide else at + 3
+        if start > size:
             raise TreatAsWithdraw(f"the attributes end within a header: {block[at:].hex()}", block[at:])
-        flags, code = block[at], block[at + 1]
-        if flags & EXTENDED:
-            start = at + 4
-            end = start + (block[at + 2] << 8 | block[at + 3])
-        else:
-            start = at + 3
-            end = start + block[at + 2]
+        code = block[at + 1]
+        end = start + (block[at + 2] << 8 | block[at + 3] if wide else block[at + 2])
         if end > size:
             raise TreatAsWithdraw(f"attribute {code} has {size - start} octets of its {end - start}", block[at:])
         yield flags, code, start, end
@@ -364,15 +362,16 @@ class _Block:
 def _read(block: bytes, context: Context, ignored: int | None = None) -> _Block:
     """Read all attributes but the one `ignored`; of several errors the one with the strongest reaction is raised."""
     read = _Block()
+    seen, again = read.seen, read.again
     try:
         for flags, code, start, end in split(block):
-            if code in read.seen:
-                if code not in read.again:
-                    read.again.add(code)
+            if code in seen:
+                if code not in again:
+                    again.add(code)
                     reason = f"attribute {code} came twice; the first counts (RFC 7606 section 3 g)"
                     read.discarded[reason] = attribute(flags, code, block[start:end])[:OCTETS_AT_MOST]
                 continue
-            read.seen.add(code)
+            seen.add(code)
             if code != ignored:
                 _read_one(read, flags, code, block[start:end], context)
     except TreatAsWithdraw as error:  # from split
@@ -400,7 +399,7 @@ def _read_one(read: _Block, flags: int, code: int, value: bytes, context: Contex
         carried = CARRIED.get(code)
         if carried is not None:
             if flags & TRANSITIVE and not carried.transitive:  # it came through somebody who does not know it
-                raise AttributeDiscard(f"{carried.name} has the flags 0x{flags:02x} (RFC 7311 section 3)")
+                raise AttributeDiscard(f"{carried.name} has the flags 0x{flags:02x} (RFC 7311 section 3.2)")
             _check_flags(carried.name, flags, OPTIONAL | TRANSITIVE if carried.transitive else OPTIONAL)
             wrong = carried.wrong(value)
             if wrong:
@@ -422,23 +421,27 @@ def _check_flags(name: str, flags: int, right: int) -> None:
 
 
 def _check_attr_set(value: bytes) -> None:
-    """Look through a set of attributes of a customer's network: an AS number, then attributes (RFC 6368 section 5)."""
+    """Look through a set of attributes of a customer's network: an AS number, then attributes.
+
+    It is malformed if it is too short, has one of those that carry routes, or one that is malformed (RFC 6368 section
+    5), and then the routes count as withdrawn (RFC 7606 section 7.16).
+    """
     if len(value) < 4:
         raise TreatAsWithdraw(f"ATTR_SET has {len(value)} octets, fewer than 4")
     inside = Context(ibgp=True, as4=True)
     for flags, code, start, end in split(value[4:]):
+        if code in (MP_REACH, MP_UNREACH):
+            raise TreatAsWithdraw(f"ATTR_SET has the attribute {code}, which carries routes")
         kind = TABLE.get(code)
         if kind is not None and code not in _NOT_IN_A_SET:
             try:
                 _check_flags(kind.name, flags, kind.flags)
                 kind.read(value[4 + start : 4 + end], inside)
-            except AttributeDiscard:
-                pass  # it is malformed for whom it is meant, and does no harm there
-            except TreatAsWithdraw as error:
+            except (AttributeDiscard, TreatAsWithdraw) as error:
                 raise TreatAsWithdraw(f"{error.reason}, in an ATTR_SET") from None
 
 
-_NOT_IN_A_SET = (NEXT_HOP, MP_REACH, MP_UNREACH, AS4_PATH, AS4_AGGREGATOR)
+_NOT_IN_A_SET = (NEXT_HOP, AS4_PATH, AS4_AGGREGATOR)
 """What a set should not have, and what is ignored in it (RFC 6368 section 5)."""
 
 

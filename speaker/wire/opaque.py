@@ -31,7 +31,7 @@ def _ipv6_ext_communities(value: bytes) -> str:
 
 
 def _tunnel_encapsulation(value: bytes) -> str:
-    """Cut tunnels and what is said of each; the last octet of a tunnel is the last of its last sub-TLV."""
+    """Cut tunnels and what is said of each; the last octet of a tunnel is its last sub-TLV's (RFC 9012 section 13)."""
     at, size = 0, len(value)
     while at < size:
         end = at + 4 + int.from_bytes(value[at + 2 : at + 4], "big")
@@ -49,22 +49,23 @@ def _tunnel_encapsulation(value: bytes) -> str:
 
 
 def _aigp(value: bytes) -> str:
-    """Cut TLVs whose lengths count their heads of 3 octets; the first of type 1 has 11 octets (RFC 7311 section 3)."""
-    at, size, metrics = 0, len(value), 0
+    """Cut TLVs whose lengths count their heads of 3 octets; metrics have 11 octets (RFC 7311 section 3).
+
+    Of no kind there may be too many, and kinds that are not known are no fault (RFC 7311 section 3.2).
+    """
+    at, size = 0, len(value)
     while at < size:
         length = int.from_bytes(value[at + 1 : at + 3], "big")
         if at + 3 > size or length < 3 or at + length > size:
             return f"a TLV cut off: {value[at : at + SHOWN_OCTETS].hex()}"
-        if value[at] == 1:
-            if length != 11:
-                return f"a metric of {length} octets, not 11"
-            metrics += 1
+        if value[at] == 1 and length != 11:
+            return f"a metric of {length} octets, not 11"
         at += length
-    return "" if metrics else "no metric"
+    return "" if value else "no TLV"
 
 
 def _prefix_sid(value: bytes) -> str:
-    """Cut TLVs; a label index has 7 octets, an originator SRGB 2 and 6 for each range (RFC 8669 section 3)."""
+    """Cut TLVs; a label index has 7 octets, an originator SRGB 2 and 6 for each range (RFC 8669 sections 3.1, 3.2)."""
     at, size = 0, len(value)
     while at < size:
         length = int.from_bytes(value[at + 1 : at + 3], "big")
@@ -84,4 +85,4 @@ CARRIED = {
     AIGP: Carried("AIGP", False, _aigp, AttributeDiscard),
     PREFIX_SID: Carried("Prefix-SID", True, _prefix_sid, AttributeDiscard),
 }
-"""By code.  RFC 9012 section 13, RFC 7606 section 7.15, RFC 7311 section 3, RFC 8669 section 6."""
+"""By code.  RFC 9012 section 13, RFC 7606 section 7.15, RFC 7311 section 3.2, RFC 8669 section 6."""

@@ -131,7 +131,8 @@ ATTRIBUTES: list[tuple[str, int, str, str, str]] = [
     ("IPv6 EXTENDED COMMUNITIES of 8 octets", 25, "c01908" + "00" * 8, "withdraw", "withdraw"),
     ("AIGP", 26, "801a0b 01 000b 0000000000000005", "fine", "fine"),
     ("AIGP of no octets", 26, "801a00", "discard", "discard"),
-    ("AIGP without a metric", 26, "801a03 02 0003", "discard", "discard"),
+    ("AIGP without a metric", 26, "801a03 02 0003", "fine", "fine"),
+    ("AIGP with two metrics", 26, "801a16" + "01 000b 0000000000000005" * 2, "fine", "fine"),
     ("AIGP with a metric of 4 octets", 26, "801a07 01 0007 00000005", "discard", "discard"),
     ("AIGP with a TLV of no octets", 26, "801a03 01 0000", "discard", "discard"),
     ("AIGP with another TLV of no octets", 26, "801a0e 01 000b 0000000000000005 02 0000", "discard", "discard"),
@@ -156,6 +157,10 @@ ATTRIBUTES: list[tuple[str, int, str, str, str]] = [
     ("ATTR_SET with a malformed attribute", 128, "c08008 0000fc01 40010103", "withdraw", "withdraw"),
     ("ATTR_SET with an attribute cut off", 128, "c08007 0000fc01 400101", "withdraw", "withdraw"),
     ("ATTR_SET with a NEXT_HOP of nobody", 128, "c08007 0000fc01 400300", "fine", "fine"),
+    ("ATTR_SET with MP_REACH_NLRI", 128, "c08011 0000fc01 800e0a 0001 01 04 c0000201 00 00", "withdraw", "withdraw"),
+    ("ATTR_SET with MP_UNREACH_NLRI", 128, "c0800a 0000fc01 800f03 000101", "withdraw", "withdraw"),
+    ("ATTR_SET with an AGGREGATOR of 6 octets", 128, "c0800d 0000fc01 c00706fc01c0000201", "withdraw", "withdraw"),
+    ("ATTR_SET with an AS4_PATH", 128, "c08007 0000fc01 c01100", "fine", "fine"),
     ("ATTR_SET with wrong flags inside", 128, "c08008 0000fc01 c0010100", "withdraw", "withdraw"),
     ("an unknown optional attribute", 99, "c0630100", "fine", "fine"),
     ("an unknown attribute that is not transitive", 99, "80630100", "fine", "fine"),
@@ -407,9 +412,15 @@ def test_an_error_keeps_the_attribute_or_the_route_that_is_wrong() -> None:
 
 
 def test_of_many_errors_in_one_UPDATE_the_first_are_told_and_the_others_counted() -> None:
-    octets = bytes.fromhex("0019 46 04 c0000201 00") + bytes.fromhex("0300") * 100
+    octets = bytes.fromhex("0019 46 04 c0000201 00") + b"".join(bytes((3, 1, n)) for n in range(100))
     update = decoded(body(f"900e{len(octets):04x}{octets.hex()}" + MP))
     assert (len(update.errors), update.errors.left_out) == (64, 36)
+
+
+def test_what_is_malformed_in_the_same_way_again_is_told_once() -> None:
+    octets = bytes.fromhex("0019 46 04 c0000201 00") + bytes.fromhex("0300") * 100
+    update = decoded(body(f"900e{len(octets):04x}{octets.hex()}" + MP))
+    assert ([error.octets for error in update.errors], update.errors.left_out) == ([b"\3\0"], 0)
 
 
 def test_only_an_UPDATE_with_nothing_else_is_an_end_of_rib() -> None:
