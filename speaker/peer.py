@@ -444,7 +444,7 @@ class Peer:
         counters = self.counters
         counters.updates_in += 1
         if update.errors:
-            counters.malformed += len(update.errors)
+            counters.malformed += len(update.errors) + update.errors.left_out
             counters.treated_as_withdraw += any(isinstance(error, TreatAsWithdraw) for error in update.errors)
             counters.last_error = escape(update.errors[-1].reason)
             if now >= self._malformed_report_at:

@@ -330,7 +330,9 @@ def _decode(block: bytes, next_hop: bytes | None, context: Context) -> Attribute
     fields = read.fields
     if next_hop is not None:
         fields["next_hop"] = next_hop
-    _check_next_hop(fields["next_hop"], own=next_hop is None)
+    if is_nobodys(fields["next_hop"]):
+        octets = attribute(TRANSITIVE, NEXT_HOP, fields["next_hop"]) if next_hop is None else next_hop
+        raise TreatAsWithdraw(f"next hop {fields['next_hop'].hex()} is no host's address", octets)
     _merge_as4(fields)
     targets = frozenset(filter(is_route_target, fields.get("ext_communities", ())))
     discarded = tuple(read.discarded.items())
@@ -453,15 +455,11 @@ def _missing(seen: set[int], next_hop: bytes | None, context: Context) -> str:
     return ", ".join(TABLE[code].name for code in wanted if code not in seen)
 
 
-def _check_next_hop(next_hop: bytes, own: bool) -> None:
-    """Refuse what can be nobody's address (RFC 4271 section 6.3); flow specifications need none."""
+def is_nobodys(next_hop: bytes) -> bool:
+    """Say whether a next hop can be no host's address (RFC 4271 section 6.3); none at all is not wrong."""
     if len(next_hop) == 4:
-        wrong = next_hop[0] in (0, 127) or next_hop[0] >= 224
-    else:
-        wrong = next_hop[:1] == b"\xff" or next_hop in (bytes(16), bytes(15) + b"\x01")
-    if wrong:
-        octets = attribute(TRANSITIVE, NEXT_HOP, next_hop) if own else next_hop
-        raise TreatAsWithdraw(f"next hop {next_hop.hex()} is no host's address", octets)
+        return next_hop[0] in (0, 127) or next_hop[0] >= 224
+    return next_hop[:1] == b"\xff" or next_hop in (bytes(16), bytes(15) + b"\x01")
 
 
 def _merge_as4(fields: Fields) -> None:

@@ -114,7 +114,7 @@ def _rtc(each: Iterable[bytes], longest: int, refused: Refused) -> Routes:
     for one in each:
         bits = one[0]
         if 0 < bits < 32:
-            refused[one] = one[1:] + one[:1]
+            refused[one] = one[1:] + one[:1]  # as it came: there is no route with such a key
         else:
             routes.append((_masked(one[1:], bits) + one[:1], b""))
     return routes
@@ -133,7 +133,7 @@ class _Form:
     read: _Read
     wrong: Callable[[bytes, int], str]  # why one is refused
     longest: int
-    labelled: bool = False  # the same destination may come again with another label, and the last one counts
+    short: int = 0  # in fewer octets than this, on average, the same must come again, where that says nothing
 
 
 def _of_bits(lengths: Iterable[int], what: str) -> tuple[Cut, Cut]:
@@ -161,18 +161,19 @@ def _flowspec(longest: int, *, vpn: bool) -> _Form:
         lambda each, longest, refused: flowspec.read(each, longest, distinguisher, refused),
         lambda one, longest: flowspec.wrong(one, longest, distinguisher),
         longest,
+        short=4,
     )
 
 
 _IPV4, _IPV6, _MEMBERSHIPS = (_of_bits(range(longest + 1), "prefix of {} bits") for longest in (32, 128, 96))
 _VPN = _of_bits(range(88, 256), "VPN route of {} bits")  # by their labels they may be longer than any prefix
 _ANNOUNCED = {
-    Family.IPV4: _Form(*_IPV4, _unicast, _nothing, 32),
-    Family.IPV6: _Form(*_IPV6, _unicast, _nothing, 128),
-    Family.VPNV4: _Form(*_VPN, _vpn, _stacked, 32, labelled=True),
-    Family.VPNV6: _Form(*_VPN, _vpn, _stacked, 128, labelled=True),
-    Family.EVPN: _Form(evpn.CUT, evpn.CUT_IDENTIFIED, evpn.read, evpn.wrong, 0, labelled=True),
-    Family.RTC: _Form(*_MEMBERSHIPS, _rtc, _no_membership, 96),
+    Family.IPV4: _Form(*_IPV4, _unicast, _nothing, 32, short=3),
+    Family.IPV6: _Form(*_IPV6, _unicast, _nothing, 128, short=3),
+    Family.VPNV4: _Form(*_VPN, _vpn, _stacked, 32),
+    Family.VPNV6: _Form(*_VPN, _vpn, _stacked, 128),
+    Family.EVPN: _Form(evpn.CUT, evpn.CUT_IDENTIFIED, evpn.read, evpn.wrong, 0),
+    Family.RTC: _Form(*_MEMBERSHIPS, _rtc, _no_membership, 96, short=3),
     Family.IPV4_FLOWSPEC: _flowspec(32, vpn=False),
     Family.IPV6_FLOWSPEC: _flowspec(128, vpn=False),
     Family.VPNV4_FLOWSPEC: _flowspec(32, vpn=True),
@@ -216,7 +217,7 @@ def _decode(form: _Form, octets: bytes, errors: Tolerated, unusable: list[bytes]
         routes = [(one[:4] + key, extra) for one, (key, extra) in zip(each, routes, strict=True)]
     else:
         each = form.cut(octets)
-        if not form.labelled and len(octets) < 4 * len(each):  # most are there again and again, and say nothing then
+        if len(octets) < form.short * len(each):
             each = list(dict.fromkeys(each))
         routes = form.read(each, form.longest, refused)
         unusable += filter(None, refused.values())

@@ -33,6 +33,7 @@ from speaker.wire.attribute import (
     block,
     check,
     decode,
+    is_nobodys,
 )
 from speaker.wire.framing import SHOWN_OCTETS, Framing, Tolerated
 from speaker.wire.message import HEADER_SIZE, MESSAGE_LIMIT, UPDATE, message
@@ -55,6 +56,8 @@ _NEXT_HOP_SIZES: dict[Family, dict[int, tuple[int, int]]] = {
     Family.VPNV4_FLOWSPEC: _PLAIN | _DISTINGUISHED | {0: (0, 0)},
     Family.VPNV6_FLOWSPEC: _PLAIN | _DISTINGUISHED | {0: (0, 0)},
 }
+_WITHOUT_NEXT_HOP = frozenset(family for family, sizes in _NEXT_HOP_SIZES.items() if 0 in sizes)
+"""Families whose next hop is to be ignored (RFC 8955 section 4); one that may be of a redirect is kept all the same."""
 
 
 @attrs.define
@@ -160,6 +163,8 @@ class UpdateDecoder:
         next_hop = octets[4 + where[0] : 4 + where[1]]
         if len(next_hop) == 16 and next_hop[:12] == _V4_MAPPED:
             next_hop = next_hop[12:]
+        if family in _WITHOUT_NEXT_HOP and is_nobodys(next_hop):
+            next_hop = b""
         routes = octets[5 + size :]
         if routes:
             self._announce(update, family, routes, next_hop, parts)

@@ -340,6 +340,18 @@ def test_the_last_malformed_messages_are_kept_whole_up_to_a_bound() -> None:
     assert "marker" in peer.malformed[-1][1].reason
 
 
+def test_all_malformed_routes_of_an_UPDATE_are_counted_also_those_that_are_not_told() -> None:
+    peer, _ = peer_with()
+    peer.start(0.0)
+    peer.connected(1, "192.0.2.2", 0.0)
+    peer.received(1, write(OPEN) + write("KEEPALIVE"), 0.0)
+    stacks = b"".join(bytes.fromhex("70000640000641 0000fc00000000") + bytes((n,)) for n in range(100))
+    reach = bytes.fromhex("000180 0c 0000000000000000c0000201 00") + stacks
+    attributes = bytes.fromhex("40010100 400206 02010000fc01 900e") + len(reach).to_bytes(2, "big") + reach
+    peer.received(1, message(2, b"\0\0" + len(attributes).to_bytes(2, "big") + attributes), 1.0)
+    assert peer.counters.malformed == 100
+
+
 class Unreadable(Interner):
     """An interner that breaks every attribute block: a fault of ours that no octets should be able to cause."""
 

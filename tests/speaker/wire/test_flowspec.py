@@ -144,6 +144,8 @@ def test_a_next_hop_is_not_needed_and_may_be_there() -> None:
     for family, next_hop, expected in [
         (Family.IPV4_FLOWSPEC, "00", ""),
         (Family.IPV4_FLOWSPEC, "04c0000201", "c0000201"),
+        (Family.IPV4_FLOWSPEC, "0400000000", ""),  # which says nothing, and is no fault either
+        (Family.IPV6_FLOWSPEC, "10" + "00" * 16, ""),
         (Family.IPV6_FLOWSPEC, "10" + "20010db8" + "00" * 11 + "01", "20010db8" + "00" * 11 + "01"),
         (Family.VPNV4_FLOWSPEC, "00", ""),
         (Family.VPNV4_FLOWSPEC, "0c" + "00" * 8 + "c0000201", "c0000201"),

@@ -417,6 +417,18 @@ def test_of_many_errors_in_one_UPDATE_the_first_are_told_and_the_others_counted(
     assert (len(update.errors), update.errors.left_out) == (64, 36)
 
 
+def test_a_membership_has_an_origin_AS_or_nothing() -> None:  # RFC 4684 section 4
+    for bits in range(97):
+        octets = bytes.fromhex("000184 04 c0000201 00") + bytes((bits,)) + bytes(bits + 7 >> 3)
+        reader = UpdateDecoder(Interner(), ibgp=True, as4=True, families=frozenset({Family.RTC}))
+        update = reader.decode(body(f"800e{len(octets):02x}{octets.hex()}" + MP))
+        key = bytes(bits + 7 >> 3) + bytes((bits,))
+        if 0 < bits < 32:
+            assert (update.announced, update.withdrawn) == ([], [(Family.RTC, [key])])
+        else:
+            assert ([list(routes) for _, routes in update.announced], update.withdrawn) == ([[key]], [])
+
+
 def test_what_is_malformed_in_the_same_way_again_is_told_once() -> None:
     octets = bytes.fromhex("0019 46 04 c0000201 00") + bytes.fromhex("0300") * 100
     update = decoded(body(f"900e{len(octets):04x}{octets.hex()}" + MP))
