@@ -58,14 +58,16 @@ def cutting(before: int, sizes: Mapping[int, int], what: str) -> Cut:
     each = b"|".join(b"[%b].{%d}" % (re.escape(bytes(those)), size) for size, those in lengths.items())
     head = b".{%d}(?:%b)" % (before, each) if before else each
     findall = re.compile(b"(?s)%b|.+" % head).findall
+    whole = tuple(before + 1 + sizes.get(length, -999) for length in range(256))
 
     def cut(octets: bytes) -> list[bytes]:
+        if len(octets) > before and whole[octets[before]] == len(octets):
+            return [octets]  # as in most UPDATEs of a network at rest
         found: list[bytes] = findall(octets)
         if found:
             last = found[-1]
-            length = last[before] if len(last) > before else -1
-            if length not in sizes or len(last) != before + 1 + sizes[length]:
-                raise Framing(what.format(length if length >= 0 else "unknown"), last)
+            if len(last) <= before or whole[last[before]] != len(last):
+                raise Framing(what.format(last[before] if len(last) > before else "unknown"), last)
         return found
 
     return cut

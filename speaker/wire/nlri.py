@@ -14,7 +14,7 @@ a prefix beyond its length are cleared.  The EVPN label fields stay as they came
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
@@ -185,14 +185,31 @@ _WITHDRAWN = _ANNOUNCED | {
 
 
 def decode(
-    family: Family, octets: bytes, errors: Tolerated, unusable: list[bytes], *, add_path: bool = False
+    family: Family,
+    octets: bytes,
+    errors: Tolerated,
+    unusable: list[bytes],
+    *,
+    add_path: bool = False,
+    forms: Mapping[Family, _Form] = _ANNOUNCED,
 ) -> Routes:
     """Read announced NLRI (hot); Framing if they cannot be told apart.
 
     The keys of those that are not to be used, as far as they can be told, are added to `unusable`.
     With `add_path` each has a path identifier in front, which stays in front of its key (RFC 7911 section 3).
     """
-    return _decode(_ANNOUNCED[family], octets, errors, unusable, add_path)
+    form = forms[family]
+    if add_path:
+        return _identified(form, octets, errors, unusable)
+    each = form.cut(octets)
+    if len(octets) < form.short * len(each):
+        each = list(dict.fromkeys(each))
+    refused: Refused = {}
+    routes = form.read(each, form.longest, refused)
+    if refused:
+        unusable += filter(None, refused.values())
+        _tell(form, refused, errors)
+    return routes
 
 
 def decode_withdrawn(family: Family, octets: bytes, errors: Tolerated, *, add_path: bool = False) -> list[bytes]:
@@ -201,34 +218,30 @@ def decode_withdrawn(family: Family, octets: bytes, errors: Tolerated, *, add_pa
     Of those that are malformed, the routes whose keys can be told go as well.
     """
     unusable: list[bytes] = []
-    keys = [key for key, _ in _decode(_WITHDRAWN[family], octets, errors, unusable, add_path)]
+    keys = [key for key, _ in decode(family, octets, errors, unusable, add_path=add_path, forms=_WITHDRAWN)]
     return keys + unusable if unusable else keys
 
 
-def _decode(form: _Form, octets: bytes, errors: Tolerated, unusable: list[bytes], add_path: bool) -> Routes:
+def _identified(form: _Form, octets: bytes, errors: Tolerated, unusable: list[bytes]) -> Routes:
+    """Read NLRI that have path identifiers in front (hot)."""
     refused: Refused = {}
-    if add_path:
-        each = form.cut_identified(octets)
-        plain = [one[4:] for one in each]
-        routes = form.read(plain, form.longest, refused)
-        if refused:
-            unusable += [one[:4] + key for one in each if (key := refused.get(one[4:]))]
-            each = [one for one in each if one[4:] not in refused]
-        routes = [(one[:4] + key, extra) for one, (key, extra) in zip(each, routes, strict=True)]
-    else:
-        each = form.cut(octets)
-        if len(octets) < form.short * len(each):
-            each = list(dict.fromkeys(each))
-        routes = form.read(each, form.longest, refused)
-        unusable += filter(None, refused.values())
+    each = form.cut_identified(octets)
+    routes = form.read([one[4:] for one in each], form.longest, refused)
     if refused:
-        malformed = [one for one, key in refused.items() if key is not None]
-        room = max(0, TOLD_AT_MOST - len(errors))
-        for one in malformed[:room]:
-            reason = f"{form.wrong(one, form.longest)}: {one[:SHOWN_OCTETS].hex()}"
-            errors.append(TreatAsWithdraw(reason, one))
-        errors.left_out += len(malformed[room:])
-    return routes
+        unusable += [one[:4] + key for one in each if (key := refused.get(one[4:]))]
+        _tell(form, refused, errors)
+        each = [one for one in each if one[4:] not in refused]
+    return [(one[:4] + key, extra) for one, (key, extra) in zip(each, routes, strict=True)]
+
+
+def _tell(form: _Form, refused: Refused, errors: Tolerated) -> None:
+    """Add what is wrong to the errors, in words as long as there is room."""
+    malformed = [one for one, key in refused.items() if key is not None]
+    room = max(0, TOLD_AT_MOST - len(errors))
+    for one in malformed[:room]:
+        reason = f"{form.wrong(one, form.longest)}: {one[:SHOWN_OCTETS].hex()}"
+        errors.append(TreatAsWithdraw(reason, one))
+    errors.left_out += len(malformed[room:])
 
 
 def _encode_plain(key: bytes, extra: bytes) -> bytes:

@@ -56,8 +56,6 @@ _NEXT_HOP_SIZES: dict[Family, dict[int, tuple[int, int]]] = {
     Family.VPNV4_FLOWSPEC: _PLAIN | _DISTINGUISHED | {0: (0, 0)},
     Family.VPNV6_FLOWSPEC: _PLAIN | _DISTINGUISHED | {0: (0, 0)},
 }
-_WITHOUT_NEXT_HOP = frozenset(family for family, sizes in _NEXT_HOP_SIZES.items() if 0 in sizes)
-"""Families whose next hop is to be ignored (RFC 8955 section 4); one that may be of a redirect is kept all the same."""
 
 
 @attrs.define
@@ -156,15 +154,16 @@ class UpdateDecoder:
     def _reach(self, update: Update, family: Family, octets: bytes, parts: _Parts) -> bool:
         """Read MP_REACH_NLRI; True if it has any routes."""
         size = octets[3] if len(octets) >= 5 else 255
-        where = _NEXT_HOP_SIZES[family].get(size)
+        sizes = _NEXT_HOP_SIZES[family]
+        where = sizes.get(size)
         if where is None or len(octets) < 5 + size:
             reason = f"next hop of {size} octets for {family.text} (RFC 7606 section 7.11)"
             raise DisableFamily(family, reason, parts.attribute(MP_REACH))
         next_hop = octets[4 + where[0] : 4 + where[1]]
         if len(next_hop) == 16 and next_hop[:12] == _V4_MAPPED:
             next_hop = next_hop[12:]
-        if family in _WITHOUT_NEXT_HOP and is_nobodys(next_hop):
-            next_hop = b""
+        if 0 in sizes and is_nobodys(next_hop):
+            next_hop = b""  # of a flow specification, where it is to be ignored (RFC 8955 section 4)
         routes = octets[5 + size :]
         if routes:
             self._announce(update, family, routes, next_hop, parts)
@@ -196,7 +195,7 @@ class UpdateDecoder:
             routes = nlri.decode(family, octets, update.errors, unusable, add_path=family in self.add_path)
         except Framing as error:
             raise _unreadable(family, error) from None
-        if family not in self.families:
+        if next_hop is None and family not in self.families:  # of the others `_family` knows
             return
         if unusable:
             update.withdrawn.append((family, unusable))
