@@ -172,13 +172,15 @@ class Importing:
         self.interest = interest
         self.owner = owner
         self.reader: RibReader = rib.reader((Family.VPNV4, Family.VPNV6, Family.EVPN))
+        self._offers: dict[tuple[Family, str], list[bytes]] = {}  # NLRI keys that `_offered` are still to look at
+        self._offered: dict[Instance, None] = {}
 
     def __len__(self) -> int:
-        return len(self.reader)
+        return len(self.reader) + sum(map(len, self._offers.values()))
 
     def step(self, most: int) -> int:
-        """Tell the instances about up to `most` changed routes; return how many there were."""
-        done = 0
+        """Tell the instances about up to `most` changed or offered routes; return how many there were."""
+        done = self._offer(most) if self._offers else 0
         for (family, source), part in self.reader.parts.items():
             if not part.dirty:
                 continue
@@ -217,21 +219,42 @@ class Importing:
                 owner.touch(family, key, path)
 
     def rebuild(self, instances: Sequence[Instance]) -> None:
-        """Offer all routes to instances whose import targets changed, and let them choose anew."""
+        """Offer all routes to instances whose import targets changed, and let them choose anew.
+
+        Only `step` goes through the routes.  Who is being offered them already is offered all once more.
+        """
         for instance in instances:
             instance.touch_all()
-        for (family, _), part in self.reader.parts.items():
-            wanting = [instance for instance in instances if family in instance.families]
-            if not wanting:
-                continue
-            for key, path in part.table.rows.items():
-                if key in part.dirty:
+        self._offered.update(dict.fromkeys(instances))
+        families = frozenset().union(*(instance.families for instance in self._offered))
+        self._offers = {
+            at: list(part.table.rows) for at, part in self.reader.parts.items() if at[0] in families and part.table.rows
+        }
+
+    def _offer(self, most: int) -> int:
+        done = 0
+        for (family, source), keys in list(self._offers.items()):
+            part = self.reader.parts[family, source]
+            wanting = [instance for instance in self._offered if family in instance.families]
+            share = keys[done - most :]
+            del keys[done - most :]
+            done += len(share)
+            for key in share:
+                path = part.table.rows.get(key)
+                if path is None or key in part.dirty:
                     # `step` will tell of it; who heard of it here would not hear if it is withdrawn before that.
                     continue
                 importers = self._importers(path.attributes)
                 for instance in wanting:
                     if instance in importers:
                         instance.touch(family, key, path)
+            if not keys:
+                del self._offers[family, source]
+            if done == most:
+                break
+        if not self._offers:
+            self._offered.clear()
+        return done
 
 
 def targets(vpns: Iterable[Bgpvpn], direction: str) -> frozenset[bytes]:

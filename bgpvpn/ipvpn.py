@@ -130,7 +130,9 @@ class Ipvpn(Instance):
     def touch_all(self) -> None:
         """Note that every prefix is to be worked out again."""
         for family, keys in self.keys.items():
-            self.dirty[family].update(dict.fromkeys(keys))
+            dirty = self.dirty[family]
+            self.dirty[family] = dict.fromkeys(keys)
+            self.dirty[family].update(dirty)
 
     def set_statics(self, statics: dict[tuple[Family, bytes], Via]) -> None:
         """Say which routes lead to the segment's own endpoints."""

@@ -116,7 +116,9 @@ class RunningNode:
             self.intent,
             self.engine,
             self.transport,
-            restarting=lambda: self._restarting and not self.reconciler.synced,
+            starting=lambda: not self.reconciler.synced,
+            # Without VPNs there is nothing of ours to lose: what we told is reflected, and forwarded by others.
+            preserved=lambda: self._restarting or not len(self.intent.bgpvpns),
             time=self._loop.time,
         )
         self._leases = leases.table.reader()
@@ -242,7 +244,8 @@ class RunningNode:
         wall = time.time()
         self._unseen.clear()
         self.node.memberships.everything = self.engine.wants_all_targets
-        done = self.node.work_out(now, wall, ROUTES_A_TURN)
+        done = self.engine.step(ROUTES_A_TURN)
+        done += self.node.work_out(now, wall, ROUTES_A_TURN)
         self._node_work = bool(done)
         if done:
             self._worked_at = now

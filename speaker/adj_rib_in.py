@@ -17,6 +17,10 @@ which they came, and cannot but.  When a tenth is free again the peer is asked f
 
 Keys are as the peer says them: with ADD-PATH the path identifier stands in front (RFC 7911; see slots.py).
 
+What concerns all routes of a family is done in shares, by `step`, and no message waits for it: routes that go are
+`leaving`, and those that something else applies to wait in `again` or `outliving`.  What is leaving counts no more, and
+what the peer says of a route meanwhile is taken as if all were done.
+
 As helper of a restarting peer (RFC 4724 section 4.2, RFC 8538 section 4, RFC 9494 section 4.2) the routes stay when it
 is lost:
 
@@ -72,7 +76,8 @@ TOO_MANY_PATHS = f"more than {MOST_PATHS} paths of one destination (RFC 7911)"
 class Refresh:
     """A route refresh that the peer has begun to answer."""
 
-    unrepeated: set[bytes]
+    unrepeated: set[bytes]  # of what is kept
+    refused: set[bytes]  # and of what was refused
     until: float
 
 
@@ -99,6 +104,9 @@ class AdjRibIn:
         self.long_lived_until: dict[Family, float] = {}
         self.refreshes: dict[Family, Refresh] = {}
         self.blocked: dict[Family, float] = {}  # families at their limit, and since when
+        self.leaving: dict[Family, set[bytes]] = {}  # what is still to be removed, of what is kept; none is empty
+        self.outliving: dict[Family, set[bytes]] = {}  # what is still to become long-lived stale
+        self.again: dict[Family, set[bytes]] = {}  # what is still to be worked out by other terms, or by what is wanted
         self.wanted_again: set[Family] = set()  # what the peer is to be asked for; the engine empties it
         self.reports: list[str] = []  # what an operator wants to know; the engine empties it
         self._slots: dict[Family, Slots] = {}
@@ -121,7 +129,12 @@ class AdjRibIn:
             if not self._preserved(family, negotiated):
                 self._sweep(family)
         for family in negotiated.families:
-            self._at(family).add_path = family in negotiated.add_path_receive
+            slots, add_path = self._at(family), family in negotiated.add_path_receive
+            if slots.add_path is not add_path:  # the keys of the last session mean nothing in this one
+                self._discard(family, self.leaving.get(family, set()).copy())
+                self.again.pop(family, None)
+                self.outliving.pop(family, None)
+                slots.add_path = add_path
         for slots in self._slots.values():
             for number in range(1, len(slots.tables)):
                 self.rib.origins[slot(self.source, number)] = origin
@@ -151,6 +164,7 @@ class AdjRibIn:
         plain: frozenset[Family] = frozenset()
         if self.negotiated is not None and self.terms.importing is accept:
             plain = self.negotiated.families - self.negotiated.add_path_receive
+            plain -= self.again.keys() | self.outliving.keys()  # of which something may be held
             if self._with_otc is not None:
                 plain -= WITH_ROLES
         self._plain = plain
@@ -161,14 +175,14 @@ class AdjRibIn:
         if limits:
             self._check_limits(update)
         for family, keys in update.withdrawn:
-            if self.refused or self.stale or self.refreshes:
+            if self.refused or self.stale or self.refreshes or self.leaving or self.again or self.outliving:
                 self._renewed(family, keys)
             if family in self._plain:
                 self._slots[family].tables[0].discard_all(keys)
             else:
                 self._discard(family, keys)
         for family, routes in update.announced:
-            if self.refused or self.stale or self.refreshes:
+            if self.refused or self.stale or self.refreshes or self.leaving or self.again or self.outliving:
                 self._renewed(family, routes)
             attributes = next(iter(routes.values())).attributes
             reason = refusal(family, attributes, self.own, self.negotiated)
@@ -187,12 +201,18 @@ class AdjRibIn:
         if self._near:
             self._find_room()
 
-    def _renewed(self, family: Family, keys: Iterable[bytes]) -> None:
+    def _renewed(self, family: Family, keys: Collection[bytes]) -> None:
         """Forget what was known of these keys before the peer spoke of them again."""
         if self.stale:
             self.stale.get(family, set()).difference_update(keys)
-        if self.refreshes and family in self.refreshes:
+        if family in self.refreshes:
             self.refreshes[family].unrepeated.difference_update(keys)
+            self.refreshes[family].refused.difference_update(keys)
+        if family in self.leaving:
+            self._discard(family, self.leaving[family].intersection(keys))
+        for waiting in (self.again, self.outliving):
+            if family in waiting:
+                waiting[family].difference_update(keys)
         if self.refused:
             for key in keys:
                 self.refused.pop((family, key), None)
@@ -253,7 +273,7 @@ class AdjRibIn:
             rejected.add(key)
         else:
             rejected.discard(key)
-            if not slots.put(key, result):
+            if not slots.put(key, result) and not self._put_in_place(family, key, result):
                 held.discard(key)
                 self._refuse(family, (key,), TOO_MANY_PATHS)
                 return False
@@ -263,6 +283,12 @@ class AdjRibIn:
             held.put(key, path)
         return True
 
+    def _put_in_place(self, family: Family, key: bytes, path: Path) -> bool:
+        """Write a path where all slots are taken, in the place of one that is leaving; False if there is none."""
+        slots = self._at(family)
+        self._discard(family, self.leaving.get(family, set()).intersection(slots.told_of(slots.nlri(key))))
+        return slots.put(key, path)
+
     def _at(self, family: Family) -> Slots:
         slots = self._slots.get(family)
         if slots is None:
@@ -271,17 +297,18 @@ class AdjRibIn:
         return slots
 
     def _knows(self, family: Family, key: bytes) -> bool:
+        if key in self.leaving.get(family, ()):
+            return False
         return self._at(family).get(key) is not None or key in self.rejected[family]
 
-    def _as_it_came(self, family: Family, key: bytes) -> Path:
-        path = self.held[family].get(key) or self._at(family).get(key)
-        assert path is not None, key
-        return path
+    def _keys(self, family: Family) -> set[bytes]:
+        """Return the keys of all that is kept and stays."""
+        keys = set(self._at(family).told())
+        keys |= self.rejected[family]
+        keys -= self.leaving.get(family, set())
+        return keys
 
-    def _keys(self, family: Family) -> list[bytes]:
-        return [*self._at(family).told(), *sorted(self.rejected[family])]
-
-    def _discard(self, family: Family, keys: Iterable[bytes]) -> None:
+    def _discard(self, family: Family, keys: Collection[bytes]) -> None:
         slots = self._slots.get(family)
         if slots is None:
             return
@@ -289,16 +316,44 @@ class AdjRibIn:
         if self.held[family]:
             self.held[family].discard_all(keys)
             self.rejected[family].difference_update(keys)
+        leaving = self.leaving.get(family)
+        if leaving is not None:
+            leaving.difference_update(keys)
+            if not leaving:
+                del self.leaving[family]
 
-    def _forget(self, family: Family, keys: Collection[bytes]) -> None:
-        """Remove routes that the peer did not speak of now, with all that is known of them."""
-        self._renewed(family, keys)
-        self._discard(family, keys)
+    def _leave(self, family: Family, keys: set[bytes]) -> None:
+        """Let routes go that are kept, a share at a time; the set is the callee's from now on."""
+        if keys:
+            leaving = self.leaving.setdefault(family, keys)
+            if leaving is not keys:
+                leaving |= keys
+
+    def step(self, most: int) -> int:
+        """Do a share of what concerns many routes, up to `most` of them; return how many they were, 0: all is done."""
+        done = 0
+        for family in list(self.leaving):
+            share = _taken(self.leaving[family], most - done)
+            self._discard(family, share)
+            done += len(share)
+        for waiting in (self.outliving, self.again):
+            for family in list(waiting):
+                share = _taken(waiting[family], most - done)
+                self._work_out_again(family, share, outlive=waiting is self.outliving)
+                done += len(share)
+                if not waiting[family]:
+                    del waiting[family]
+                    self._find_plain()
+        if done:
+            self._find_room()
+        return done
 
     def count(self, family: Family) -> int:
-        """Return how many routes of a family are kept, rejected ones included."""
+        """Return how many routes of a family are kept, rejected ones included, and none that is leaving."""
         slots = self._slots.get(family)
-        return 0 if slots is None else len(slots) + len(self.rejected[family])
+        if slots is None:
+            return 0
+        return len(slots) + len(self.rejected[family]) - len(self.leaving.get(family, ()))
 
     def counts(self) -> dict[Family, int]:
         """Return how many routes are kept, of the families of which there are any."""
@@ -412,21 +467,23 @@ class AdjRibIn:
         if not begins:
             refresh = self.refreshes.pop(family, None)
             if refresh is not None:
-                self._forget(family, refresh.unrepeated)
+                for key in refresh.refused:
+                    self.refused.pop((family, key), None)
+                self._leave(family, refresh.unrepeated)
                 self._find_room()
         elif self.negotiated is not None and (self.negotiated.graceful is None or family in self.synced):
             refused = {key for each, key in self.refused if each is family}
-            self.refreshes[family] = Refresh({*self._keys(family), *refused}, now + REFRESH_S)
+            self.refreshes[family] = Refresh(self._keys(family), refused, now + REFRESH_S)
 
     def change(self, terms: Terms, now: float) -> None:
         """Treat what is held, and what comes, by other terms."""
         before, self.terms = self.terms, terms
-        self._find_plain()
         if terms.importing is not before.importing:
             for family in self._slots:
-                self._work_out_again(family, self._keys(family))
+                self._mark(family)
             for family in self._unkept:
                 self._ask(family)
+        self._find_plain()
         for family in list(self.blocked):
             limit = terms.limits.get(family)
             if limit is None or limit.action != "block" or self.count(family) < limit.most:
@@ -435,11 +492,20 @@ class AdjRibIn:
         for family in self._slots.keys() & terms.limits.keys():
             self._measure(family, terms.limits[family], False, now)
 
-    def _work_out_again(self, family: Family, keys: Iterable[bytes], *, outlive: bool = False) -> None:
+    def _mark(self, family: Family) -> None:
+        """Have all routes of a family worked out again."""
+        keys = self._keys(family)
+        if keys:
+            self.again[family] = keys
+
+    def _work_out_again(self, family: Family, keys: Collection[bytes], *, outlive: bool = False) -> None:
         """Apply the policy to routes that are kept; with `outlive` they become long-lived stale before."""
         gone = []
+        held, slots = self.held[family], self._slots[family]
         for key in keys:
-            path = self._as_it_came(family, key)
+            path = held.get(key) or slots.get(key)
+            if path is None:
+                continue
             if outlive:
                 path = long_lived(path)
             result = self._result(family, key, path)
@@ -448,13 +514,16 @@ class AdjRibIn:
                 gone.append(key)
             elif self._ends(family, key, path, result) or not self._keep(family, key, path, result):
                 gone.append(key)
-        self._drop(family, gone)
+        if gone:
+            self._drop(family, gone)
 
-    def _drop(self, family: Family, keys: Iterable[bytes]) -> None:
+    def _drop(self, family: Family, keys: Collection[bytes]) -> None:
         """Remove routes of which the peer will not speak again unasked."""
         self._discard(family, keys)
         if family in self.stale:
             self.stale[family].difference_update(keys)
+        if family in self.refreshes:
+            self.refreshes[family].unrepeated.difference_update(keys)
 
     def _ends(self, family: Family, key: bytes, path: Path, result: Path | None) -> bool:
         """Whether a route must not be long-lived, by what it says or by the policy's word (RFC 9494 section 4.2)."""
@@ -501,9 +570,9 @@ class AdjRibIn:
         since = self._stale_since.get(family, now) if self.stale.get(family) else now
         second_life_s = max(STALE_S if notified else 0.0, self._stale_times.get(family, 0))
         if family not in self.long_lived_until and now >= since + second_life_s:
-            self._discard(family, self.stale.pop(family, ()))
+            self._leave(family, self.stale.pop(family, set()))
             since = now
-        keys = set(self._keys(family))
+        keys = self._keys(family)
         if keys:
             self.stale[family] = keys
             self._stale_since[family] = since
@@ -520,7 +589,8 @@ class AdjRibIn:
                 self._sweep(family)
                 return
             self.long_lived_until[family] = now + self._stale_times[family]
-        self._work_out_again(family, sorted(self.stale.get(family, ())), outlive=True)
+        if family in self.stale:
+            self.outliving[family] = self.stale[family].copy()
 
     def tick(self, now: float) -> None:
         """Forget stale routes whose time is over."""
@@ -549,15 +619,17 @@ class AdjRibIn:
         return min(times, default=None)
 
     def _sweep(self, family: Family) -> None:
-        """Remove what is stale of a family; it waits for nothing any more."""
-        self._discard(family, self.stale.pop(family, ()))
+        """Let go what is stale of a family; it waits for nothing any more."""
+        self._leave(family, self.stale.pop(family, set()))
         self._stale_since.pop(family, None)
         self.long_lived_until.pop(family, None)
         if not self.stale:
             self.stale_until = None
 
     def _clear(self, family: Family) -> None:
-        self._discard(family, self._keys(family))
+        self._leave(family, self._keys(family))
+        self.again.pop(family, None)
+        self.outliving.pop(family, None)
         for each in [each for each in self.refused if each[0] is family]:
             del self.refused[each]
         self.refreshes.pop(family, None)
@@ -566,22 +638,23 @@ class AdjRibIn:
         self._sweep(family)
 
     def forget(self) -> None:
-        """Remove all that this peer told (the peer is no longer configured)."""
+        """Let go all that this peer told (the peer is no longer configured)."""
         for family in self._slots:
             self._clear(family)
 
     def prune(self) -> None:
-        """Drop routes that nobody imports any more."""
+        """Let go of routes that nobody imports any more."""
         for family in WITH_TARGETS & self._slots.keys():
-            gone = []
-            for key in self._keys(family):
-                path = self._at(family).get(key) or self._as_it_came(family, key)
-                if not self._wanted(family, path.attributes):
-                    gone.append(key)
-            if gone:
-                self._unkept.add(family)
-                self._drop(family, gone)
-        self._find_room()
+            self._mark(family)
+
+    def succeed(self, former: AdjRibIn) -> None:
+        """Go on with what a forgotten neighbour of this name has not let go yet."""
+        self._slots, self.held, self.rejected = former._slots, former.held, former.rejected
+        self.leaving = former.leaving
+
+
+def _taken(keys: set[bytes], most: int) -> list[bytes]:
+    return [keys.pop() for _ in range(min(len(keys), most))]
 
 
 def _warn_at(limit: PrefixLimit) -> int:

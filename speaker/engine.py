@@ -126,12 +126,15 @@ class Engine:
         self.interner = interner
         self.neighbours: dict[str, Neighbour] = {}
         self.groups = UpdateGroups(rib, own)
+        self._forgotten: dict[str, AdjRibIn] = {}  # of removed peers, as long as they have routes to let go
         self.released = False
         self.selected = False
 
     def add(self, name: str) -> Neighbour:
         """Make the neighbour for a new peer."""
         neighbour = self.neighbours[name] = Neighbour(name, self.interest, self.groups)
+        if name in self._forgotten:
+            neighbour.adj_rib_in.succeed(self._forgotten.pop(name))
         neighbour.adj_rib_in.reflecting = self.groups.reflecting
         self._tell_released()
         return neighbour
@@ -147,6 +150,7 @@ class Engine:
         neighbour = self.neighbours.pop(name, None)
         if neighbour is not None:
             neighbour.adj_rib_in.forget()
+            self._forgotten[name] = neighbour.adj_rib_in
             neighbour.adj_rib_out.down()
             self._set_client(name, False)
 
@@ -213,6 +217,18 @@ class Engine:
         of graceful restart need not send End-of-RIB.
         """
         return all(name in self.neighbours and self.neighbours[name].heard_all for name in names)
+
+    def step(self, most: int) -> int:
+        """Do a share of what concerns all routes of a peer, about `most` of them; return how many they were."""
+        done = 0
+        for name, adj_rib_in in list(self._forgotten.items()):
+            done += adj_rib_in.step(most - done)
+            if not adj_rib_in.leaving:
+                del self._forgotten[name]
+        for neighbour in self.neighbours.values():
+            if done < most:
+                done += neighbour.adj_rib_in.step(most - done)
+        return done
 
     def tick(self, now: float) -> None:
         """Let the timers of all neighbours run."""

@@ -7,6 +7,8 @@ stand in front, and each path of a destination has a slot of its own, the lowest
     00000009 K ----- numbers -> [ (family, "PEER#1") K -> path ]
     00000007 L --+              ...
 
+What is told of a destination is found by way of `of`: one key, or a tuple of several.
+
 Which path has which slot depends on the order in which they came; nothing but the names of sources follows from it.
 """
 
@@ -22,7 +24,6 @@ MOST_PATHS = 32
 """Of one destination from one peer; more are not taken."""
 
 PATH_ID_OCTETS = 4
-_NONE: Mapping[bytes, int] = {}
 
 
 class Slots:
@@ -34,16 +35,22 @@ class Slots:
         self.peer = peer
         self.add_path = False  # changed only while there is nothing in the tables
         self.tables: list[RibTable] = [rib.table(family, peer)]  # by slot
-        self.numbers: dict[bytes, dict[bytes, int]] = {}  # NLRI key, path identifier: slot; with ADD-PATH only
+        self.numbers: dict[bytes, int] = {}  # key: slot; with ADD-PATH only
+        self.of: dict[bytes, bytes | tuple[bytes, ...]] = {}  # NLRI key: the keys that stand here
 
     def __len__(self) -> int:
-        return sum([len(table.rows) for table in self.tables])
+        return len(self.told())
 
-    def told(self) -> list[bytes]:
-        """Return all keys that stand here."""
+    def told(self) -> Mapping[bytes, object]:
+        """Return all keys that stand here, not to be written."""
+        return self.numbers if self.add_path else self.tables[0].rows
+
+    def told_of(self, nlri: bytes) -> tuple[bytes, ...]:
+        """Return the keys of one destination that stand here."""
         if not self.add_path:
-            return list(self.tables[0].rows)
-        return [path_id + key for key, numbers in self.numbers.items() for path_id in numbers]
+            return (nlri,) if nlri in self.tables[0].rows else ()
+        keys = self.of.get(nlri, ())
+        return (keys,) if isinstance(keys, bytes) else keys
 
     def nlri(self, key: bytes) -> bytes:
         """Return the NLRI key alone."""
@@ -53,27 +60,25 @@ class Slots:
         """Return the path that stands here, or None."""
         if not self.add_path:
             return self.tables[0].rows.get(key)
-        nlri = key[PATH_ID_OCTETS:]
-        number = self.numbers.get(nlri, _NONE).get(key[:PATH_ID_OCTETS])
-        return None if number is None else self.tables[number].rows[nlri]
+        number = self.numbers.get(key)
+        return None if number is None else self.tables[number].rows[key[PATH_ID_OCTETS:]]
 
     def put(self, key: bytes, path: Path) -> bool:
         """Write a path, in the place of the one with the same key; False if there is no slot for it (hot)."""
         if not self.add_path:
             self.tables[0].put(key, path)
             return True
-        path_id, nlri = key[:PATH_ID_OCTETS], key[PATH_ID_OCTETS:]
-        numbers = self.numbers.get(nlri)
-        if numbers is None:
-            numbers = self.numbers[nlri] = {path_id: 0}
-        number = numbers.get(path_id)
+        nlri = key[PATH_ID_OCTETS:]
+        number = self.numbers.get(key)
         if number is None:
-            if len(numbers) >= MOST_PATHS:
+            keys = self.told_of(nlri)
+            number = next((free for free, table in enumerate(self.tables) if nlri not in table.rows), len(self.tables))
+            if number == MOST_PATHS:
                 return False
-            taken = set(numbers.values())
-            number = numbers[path_id] = next(each for each in range(MOST_PATHS) if each not in taken)
             if number == len(self.tables):
                 self._grow()
+            self.numbers[key] = number
+            self.of[nlri] = (*keys, key) if keys else key
         self.tables[number].put(nlri, path)
         return True
 
@@ -88,17 +93,21 @@ class Slots:
             self.tables[0].discard_all(keys)
             return
         for key in keys:
-            nlri = key[PATH_ID_OCTETS:]
-            numbers = self.numbers.get(nlri)
-            number = None if numbers is None else numbers.pop(key[:PATH_ID_OCTETS], None)
+            number = self.numbers.pop(key, None)
             if number is not None:
+                nlri = key[PATH_ID_OCTETS:]
                 self.tables[number].discard(nlri)
-                if not numbers:
-                    del self.numbers[nlri]
+                left = tuple(each for each in self.told_of(nlri) if each != key)
+                if left:
+                    self.of[nlri] = left
+                else:
+                    del self.of[nlri]
 
     def sources(self, nlri: bytes) -> dict[int, str]:
         """Return the source at which each path of a destination stands, by path identifier; 0 without ADD-PATH."""
         if not self.add_path:
             return {0: self.peer} if nlri in self.tables[0].rows else {}
-        numbers = self.numbers.get(nlri, _NONE)
-        return {int.from_bytes(path_id, "big"): slot(self.peer, number) for path_id, number in numbers.items()}
+        return {
+            int.from_bytes(key[:PATH_ID_OCTETS], "big"): slot(self.peer, self.numbers[key])
+            for key in self.told_of(nlri)
+        }

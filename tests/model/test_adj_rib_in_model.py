@@ -141,13 +141,19 @@ class Record:
     """A route that is kept."""
 
     came: Said
+    result: Said | None  # as the policy made it; None: rejected
     stale: bool = False
     unrepeated: bool = False
-    slot: int | None = None  # None: rejected
+    leaving: bool = False
+    outliving: bool = False
+    again: bool = False
 
 
 class Twin:
-    """What shall be kept, worked out the slow way: every rule is a walk over all records."""
+    """What shall be kept, worked out the slow way: every rule is a walk over all records.
+
+    Which routes are in a share is the real half's choice; what becomes of them is not.
+    """
 
     def __init__(self) -> None:
         self.records: dict[Route, Record] = {}
@@ -171,7 +177,9 @@ class Twin:
         self.wanted_again: set[Family] = set()
 
     def of(self, family: Family, stale: bool = False) -> list[Route]:
-        return [route for route, each in self.records.items() if route[0] is family and (each.stale or not stale)]
+        """Return the routes that stay."""
+        records = [item for item in self.records.items() if item[0][0] is family and not item[1].leaving]
+        return [route for route, each in records if each.stale or not stale]
 
     def nlri(self, route: Route) -> bytes:
         return route[1][4:] if self.ids[route[0]] else route[1]
@@ -190,16 +198,57 @@ class Twin:
         return bool((self.result(route, came) or came).targets & self.imported)
 
     def keep(self, route: Route, came: Said) -> None:
-        """Put a route in, or another in its place, which has the slot of the old one if both have one."""
+        """Put a route in, or another in its place."""
         before = self.records.pop(route, None)
-        record = self.records[route] = Record(came, *((before.stale, before.unrepeated) if before else ()))
-        if self.result(route, came) is not None:
-            rest = {each.slot for other, each in self.records.items() if self.same(route, other) and other != route}
-            free = next(number for number in range(32) if number not in rest)
-            record.slot = free if before is None or before.slot is None else before.slot
+        marks = (before.stale, before.unrepeated) if before else ()
+        self.records[route] = Record(came, self.result(route, came), *marks)
 
-    def same(self, one: Route, other: Route) -> bool:
-        return one[0] is other[0] and self.nlri(one) == self.nlri(other)
+    def leave(self, routes: Iterable[Route]) -> None:
+        for route in routes:
+            record = self.records[route]
+            self.records[route] = Record(record.came, record.result, leaving=True)
+
+    def clear(self, family: Family) -> None:
+        self.end_stale(family)
+        self.leave(self.of(family))
+
+    def spoken_of(self, route: Route) -> None:
+        """The peer says something of a route: nothing that was known of it counts any more."""
+        self.refused.pop(route, None)
+        record = self.records.get(route)
+        if record is not None and record.leaving:
+            del self.records[route]
+        elif record is not None:
+            record.stale = record.unrepeated = record.again = record.outliving = False
+
+    def mark(self, family: Family) -> None:
+        """All routes of a family are to be worked out again."""
+        for route in self.of(family):
+            self.records[route].again = True
+
+    def share(self, gone: list[Route], outliving: list[Route], again: list[Route]) -> None:
+        """These are removed, those become long-lived, and those are worked out."""
+        self.drop(gone)
+        for route in outliving:
+            came = self.records[route].came
+            if LLGR_STALE not in came.communities:
+                came = attrs.evolve(came, communities=(*came.communities, LLGR_STALE))
+            self.work_out(route, came)
+        for route in again:
+            if route in self.records:
+                self.work_out(route, self.records[route].came)
+        if gone or outliving or again:
+            self.find_room()
+
+    def work_out(self, route: Route, came: Said) -> None:
+        marks = self.records[route].again, self.records[route].outliving
+        self.keep(route, came)
+        self.records[route].again, self.records[route].outliving = marks
+        if not self.wanted(route, came):
+            self.unkept.add(route[0])
+            self.drop([route])
+        elif self.ends(route):
+            self.drop([route])
 
     def drop(self, routes: Iterable[Route]) -> None:
         for route in routes:
@@ -227,13 +276,11 @@ class Twin:
             if new and len(left) > limit.most:
                 return False
         for key in gone:
-            self.refused.pop((family, key), None)
+            self.spoken_of((family, key))
             self.records.pop((family, key), None)
         for key in keys:
             route = family, key
-            self.refused.pop(route, None)
-            if route in self.records:
-                self.records[route].stale = self.records[route].unrepeated = False
+            self.spoken_of(route)
             if self.refuses(family, number):
                 self.records.pop(route, None)
                 self.refused[route] = False
@@ -268,7 +315,7 @@ class Twin:
         return True
 
     def end_stale(self, family: Family) -> None:
-        self.drop(self.of(family, stale=True))
+        self.leave(self.of(family, stale=True))
         self.long_until.pop(family, None)
 
     def up(self, session: Negotiated, now: float) -> None:
@@ -283,6 +330,9 @@ class Twin:
             if not preserved or family not in session.families or ids != self.ids[family]:
                 self.end_stale(family)
             if family in session.families:
+                if ids != self.ids[family]:
+                    assert not self.of(family)
+                    self.drop([route for route in self.records if route[0] is family])
                 self.ids[family] = ids
         waiting = [family for family in FAMILIES if self.of(family, stale=True) and family not in self.long_until]
         time_s = session.graceful.time_s if session.graceful is not None else 0
@@ -303,13 +353,12 @@ class Twin:
             in_restart = lost.graceful is not None and family in lost.graceful.forwarding and family in lost.families
             long_s = lost.long_lived.get(family, (False, 0))[1]
             if not kept or family in self.overdue or not (in_restart or long_s):
-                self.end_stale(family)
-                self.drop(self.of(family))
+                self.clear(family)
                 continue
             earlier = self.of(family, stale=True)
             second_s = max(STALE_S if lost.graceful_notification else 0, long_s)
             if earlier and family not in self.long_until and now >= self.since[family] + second_s:
-                self.drop(earlier)
+                self.leave(earlier)
                 self.since[family] = now
             elif not earlier:
                 self.since[family] = now
@@ -329,20 +378,14 @@ class Twin:
             self.end_stale(family)
             return
         self.long_until.setdefault(family, now + long_s)
-        for route in self.of(family):
-            came = self.records[route].came
-            if LLGR_STALE not in came.communities:
-                came = attrs.evolve(came, communities=(*came.communities, LLGR_STALE))
-            self.keep(route, came)
-        self.drop([route for route in self.of(family) if self.ends(route)])
+        for route in self.of(family, stale=True):
+            self.records[route].outliving = True
 
     def ends(self, route: Route) -> bool:
-        """Whether a route is not wanted, or long-lived although it says, or is said, that it must not be."""
-        came = self.records[route].came
-        result = self.result(route, came)
-        says = {*came.communities, *(result.communities if result is not None else ())}
-        forbidden = self.records[route].stale and LLGR_STALE in came.communities and NO_LLGR in says
-        return forbidden or not self.wanted(route, came)
+        """Whether a route is long-lived although it says, or is said, that it must not be."""
+        record = self.records[route]
+        says = {*record.came.communities, *(record.result.communities if record.result is not None else ())}
+        return record.stale and LLGR_STALE in record.came.communities and NO_LLGR in says
 
     def end_of_rib(self, family: Family) -> None:
         self.synced.add(family)
@@ -359,7 +402,7 @@ class Twin:
             self.refused.update((route, True) for route in self.refused if route[0] is family)
         elif not begins and family in self.refreshes:
             del self.refreshes[family]
-            self.drop([route for route in self.of(family) if self.records[route].unrepeated])
+            self.leave([route for route in self.of(family) if self.records[route].unrepeated])
             for route in [route for route, unrepeated in self.refused.items() if unrepeated and route[0] is family]:
                 del self.refused[route]
             self.find_room()
@@ -368,38 +411,18 @@ class Twin:
         changed, self.policy, self.limits = policy is not self.policy, policy, limits
         if changed:
             for family in FAMILIES:
-                gone = [route for route in self.of(family) if self.ends(route)]
-                if any(not self.wanted(route, self.records[route].came) for route in gone):
-                    self.unkept.add(family)
-                left = [route for route in self.of(family) if route not in gone]
-                for route in sorted(left, key=lambda each: (self.records[each].slot is None, each[1])):
-                    self.rework(route)
-                self.drop(gone)
+                self.mark(family)
             for family in self.unkept:
                 self.ask(family)
         self.find_room(lifted=True)
 
-    def rework(self, route: Route) -> None:
-        record = self.records[route]
-        if self.result(route, record.came) is None:
-            record.slot = None
-        elif record.slot is None:
-            taken = {each.slot for other, each in self.records.items() if self.same(route, other)}
-            record.slot = next(number for number in range(32) if number not in taken)
-
     def imports(self, targets: frozenset[bytes]) -> None:
         self.imported = targets
-        for family in FAMILIES:
-            for route in self.of(family):
-                if not self.wanted(route, self.records[route].came):
-                    self.drop([route])
-                    self.unkept.add(family)
-        self.find_room()
+        self.mark(VPNV4)
 
     def disable(self, family: Family) -> None:
         self.disabled.add(family)
-        self.drop(self.of(family))
-        self.end_stale(family)
+        self.clear(family)
         self.refused = {route: each for route, each in self.refused.items() if route[0] is not family}
         self.refreshes.pop(family, None)
         self.blocked.discard(family)
@@ -461,6 +484,13 @@ class World:
         self.up(self.last if a % 3 else a, 0)
         self.update(a, b)
 
+    def restarts(self, a: int, b: int) -> None:
+        """Lose the peer once more, long after it came back, and before it has told all again."""
+        self.restart(a, 1)
+        self.wait(2, 0)
+        self.wait(1 + b // 8, 0)
+        self.restart(b, a)
+
     def keys(self, family: Family, number: int) -> list[bytes]:
         nlri = NLRI[family]
         chosen = nlri if number % 5 == 4 else [nlri[number % 3]]
@@ -504,9 +534,12 @@ class World:
             self.twin.refreshing(family, b % 2 == 0, self.now)
 
     def repeat(self, a: int, b: int) -> None:
-        """A whole refresh after End-of-RIB, which repeats little."""
+        """A whole refresh after End-of-RIB, which repeats little; meanwhile the policy may change."""
         self.end_of_rib(a, 0)
         self.refresh(a, 0)
+        if b % 4 == 3:
+            self.change(a // 2, 0)
+            self.share(a, 0)
         self.update(a, b)
         self.refresh(a, 1)
 
@@ -536,54 +569,75 @@ class World:
         self.real.tick(self.now)
         self.twin.tick(self.now)
 
+    def share(self, a: int, _b: int) -> None:
+        real, twin, most = self.real, self.twin, a % 7 + 1
+        marks = ("leaving", "outliving", "again")
+        before = {mark: [route for route, each in twin.records.items() if getattr(each, mark)] for mark in marks}
+        done = real.step(most)
+        assert done <= most
+        assert done or not any(before.values())
+        shares = {}
+        for mark, routes in before.items():
+            waiting = getattr(real, mark)
+            shares[mark] = [(family, key) for family, key in routes if key not in waiting.get(family, ())]
+            for route in shares[mark]:
+                setattr(twin.records[route], mark, False)
+        assert sum(map(len, shares.values())) <= done
+        gone = shares["leaving"]
+        twin.share(gone, *([route for route in shares[mark] if route not in gone] for mark in marks[1:]))
+        if a % 3 == 0 and done:
+            self.share(a, 0)
+
     def asked(self, _a: int, _b: int) -> None:
         self.real.wanted_again.clear()
         self.twin.wanted_again.clear()
 
     def compare(self) -> None:
         real, twin = self.real, self.twin
-        rib: dict[tuple[Family, str, bytes], Said] = {}
         held: dict[Route, Said] = {}
         rejected: set[Route] = set()
         for route, record in twin.records.items():
-            result = twin.result(route, record.came)
-            if result is None:
+            if record.result is None:
                 rejected.add(route)
             else:
-                rib[route[0], f"p#{record.slot}" if record.slot else "p", twin.nlri(route)] = result
-            if result is not record.came:
+                number = int.from_bytes(route[1][:4], "big") if twin.ids[route[0]] else 0
+                source = real.sources(route[0], twin.nlri(route))[number]
+                assert said(self.peer.rib.tables[route[0], source].rows[twin.nlri(route)]) == record.result
+            if record.result is not record.came:
                 held[route] = record.came
-        assert {
-            (family, source, key): said(path)
-            for (family, source), table in self.peer.rib.tables.items()
-            if peer_of(source) == "p"
-            for key, path in table.rows.items()
-        } == rib
+        tables = [table for (_, source), table in self.peer.rib.tables.items() if peer_of(source) == "p"]
+        assert sum(map(len, tables)) == len(twin.records) - len(rejected)
         assert {
             (family, key): said(path) for family, table in real.held.items() for key, path in table.rows.items()
         } == held
         assert {(family, key) for family, keys in real.rejected.items() for key in keys} == rejected
         stale = {route for route, record in twin.records.items() if record.stale}
         assert {(family, key) for family, keys in real.stale.items() for key in keys} == stale
+        leaving = {route for route, record in twin.records.items() if record.leaving}
+        assert {(family, key) for family, keys in real.leaving.items() for key in keys} == leaving
+        for mark in ("outliving", "again"):
+            waiting = {(family, key) for family, keys in getattr(real, mark).items() for key in keys}
+            marked = {route for route, record in twin.records.items() if getattr(record, mark)}
+            assert waiting & twin.records.keys() - leaving == marked, mark
         assert real.refused.keys() == twin.refused.keys()
         assert real.counts() == {family: count for family in FAMILIES if (count := len(twin.of(family)))}
         assert (real.synced, real.disabled) == (twin.synced, twin.disabled)
         assert (set(real.blocked), real.wanted_again) == (twin.blocked, twin.wanted_again)
         assert real.long_lived_until == twin.long_until
         assert {family: refresh.until for family, refresh in real.refreshes.items()} == twin.refreshes
-        waiting = {family for family in FAMILIES if twin.of(family, stale=True)} - twin.long_until.keys()
-        if waiting:
+        in_restart = {family for family in FAMILIES if twin.of(family, stale=True)} - twin.long_until.keys()
+        if in_restart:
             assert real.stale_until == twin.stale_until
         due = [*twin.long_until.values(), *twin.refreshes.values()]
-        due += [twin.stale_until] if waiting and twin.stale_until is not None else []
+        due += [twin.stale_until] if in_restart and twin.stale_until is not None else []
         assert not due or (real.deadline() is not None and real.deadline() <= min(due))
 
 
 HAPPENINGS = (
     *("update",) * 12,
-    *("withdraw", "withdraw", "up", "up", "up", "down", "down", "wait", "wait", "end_of_rib", "restart", "restart"),
+    *("withdraw", "withdraw", "up", "up", "up", "down", "down", "wait", "wait", "end_of_rib", "restart", "restarts"),
     *("restart", "refresh", "refresh", "repeat", "repeat", "change", "change", "change", "imports", "reflect"),
-    *("disable", "asked"),
+    *("disable", "asked", *("share",) * 4),
 )
 HISTORIES = st.lists(
     st.tuples(st.sampled_from(HAPPENINGS), st.integers(0, 41), st.integers(0, 11)), min_size=16, max_size=60
@@ -597,6 +651,9 @@ def check(history: History, adj_rib_in: type[AdjRibIn] = AdjRibIn) -> None:
     world.up(history[0][1], 0)
     world.play(history)
     world.real.forget()
+    assert world.real.counts() == {}
+    while world.real.step(2):
+        pass
     assert world.real.counts() == {}
     assert [at for at, table in world.peer.rib.tables.items() if len(table)] == []
 
@@ -614,18 +671,37 @@ def random_history(seed: int) -> History:
 
 
 MUTANTS = (
+    # shares
+    ("adj_rib_in", "self._discard(family, self.leaving[family].intersection(keys))", "pass"),
+    ("adj_rib_in", "waiting[family].difference_update(keys)", "pass"),
+    ("adj_rib_in", "(self.again, self.outliving):", "(self.again,):"),
+    ("adj_rib_in", "outlive=waiting is self.outliving", "outlive=False"),
+    ("adj_rib_in", "- len(self.leaving.get(family, ()))", ""),
+    ("adj_rib_in", "keys -= self.leaving.get(family, set())", "pass"),
+    ("adj_rib_in", "if key in self.leaving.get(family, ()):", "if False:"),
+    ("adj_rib_in", "if leaving is not keys:\n                leaving |= keys", "self.leaving[family] = keys"),
+    ("adj_rib_in", "keys |= self.rejected[family]", "pass"),
+    ("adj_rib_in", "plain -= self.again.keys() | self.outliving.keys()", "pass"),
+    ("adj_rib_in", "min(len(keys), most)", "len(keys)"),
+    ("adj_rib_in", "_taken(waiting[family], most - done)", "_taken(waiting[family], most)"),
+    ("adj_rib_in", "if done:\n            self._find_room()", "if False: pass"),
+    ("adj_rib_in", "if path is None:\n                continue", "assert path is not None"),
+    ("adj_rib_in", "self._discard(family, self.leaving.get(family, set()).copy())", "pass"),
     # refusals and what is known of keys
     ("adj_rib_in", "self._refuse(family, routes, reason)\n                self._discard(family, routes)", "pass"),
-    ("adj_rib_in", "self.refused.pop((family, key), None)", "pass"),
+    ("adj_rib_in", "for key in keys:\n                self.refused.pop((family, key), None)", "pass"),
+    ("adj_rib_in", "for key in refresh.refused:\n                    self.refused.pop((family, key), None)", "pass"),
     ("adj_rib_in", "self.stale.get(family, set()).difference_update(keys)", "pass"),
-    ("adj_rib_in", "self.refreshes[family].unrepeated.difference_update(keys)", "pass"),
+    ("adj_rib_in", "self.refreshes[family].refused.difference_update(keys)", "pass"),
+    ("adj_rib_in", "self.refreshes[family].unrepeated.difference_update(keys)\n            self", "self"),
+    ("adj_rib_in", "self.refreshes[family].unrepeated.difference_update(keys)\n\n    def", "pass\n\n    def"),
     ("refusal", 'session.role == "peer" and otc', 'session.role == "customer" and otc'),
     ("adj_rib_in", "if self._with_otc is not None:\n                plain -= WITH_ROLES", "if False: pass"),
     # policy and interest
     ("adj_rib_in", "if result is path:\n            held.discard(key)", "if result is path:\n            pass"),
     ("adj_rib_in", "rejected.add(key)", "pass"),
     ("adj_rib_in", "slots.discard_all((key,))\n", "pass\n"),
-    ("adj_rib_in", "self._work_out_again(family, self._keys(family))", "pass"),
+    ("adj_rib_in", "for family in self._slots:\n                self._mark(family)", "pass"),
     ("adj_rib_in", "for family in self._unkept:\n                self._ask(family)", "pass"),
     ("adj_rib_in", "            self._find_room()\n        elif", "            pass\n        elif"),
     (
@@ -680,13 +756,14 @@ MUTANTS = (
     ("adj_rib_in", "self.stale[family].difference_update(keys)", "pass"),
     # refreshes
     ("adj_rib_in", "(self.negotiated.graceful is None or family in self.synced)", "True"),
-    ("adj_rib_in", "{*self._keys(family), *refused}", "{*self._keys(family)}"),
+    ("adj_rib_in", "Refresh(self._keys(family), refused,", "Refresh(self._keys(family), set(),"),
     ("adj_rib_in", "self.refused, self.refreshes, self.blocked, self._near = {}, {}, {}, {}", "self.refused = {}"),
     ("adj_rib_in", "self.refreshes.pop(family, None)\n        self.blocked", "self.blocked"),
     # slots
-    ("slots", "if each not in taken", "if each >= len(taken)"),
-    ("slots", "numbers.pop(key[:PATH_ID_OCTETS], None)", "numbers.get(key[:PATH_ID_OCTETS])"),
-    ("slots", "number = numbers.get(path_id)\n", "number = None\n"),
+    ("slots", "if nlri not in table.rows", "if free >= len(keys)"),
+    ("slots", "self.numbers.pop(key, None)", "self.numbers.get(key)"),
+    ("slots", "number = self.numbers.get(key)\n        if number", "number = None\n        if number"),
+    ("slots", "if each != key", ""),
 )
 """Module, what stands in it, and the fault that somebody could make of it."""
 

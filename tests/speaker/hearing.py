@@ -50,12 +50,19 @@ class Peer:
     def lose(self, family: Family, *keys: bytes) -> None:
         self.adj_rib_in.update(withdrawn(family, *keys), 0.0)
 
+    def settle(self) -> None:
+        """Have done all that is done in shares."""
+        while self.adj_rib_in.step(1):
+            pass
+
     def held(self, family: Family = VPNV4) -> set[bytes]:
-        """The NLRI keys at the peer's own name."""
+        """The NLRI keys at the peer's own name, when all is settled."""
+        self.settle()
         return set(self.rib.table(family, "p").rows)
 
     def paths(self, family: Family = VPNV4) -> dict[tuple[str, bytes], Path]:
-        """All that is in the RIB of the peer: source and NLRI key."""
+        """All that is in the RIB of the peer when all is settled: source and NLRI key."""
+        self.settle()
         return {
             (source, key): path
             for source, table in self.rib.sources(family)
@@ -64,7 +71,8 @@ class Peer:
         }
 
     def says(self, family: Family, key: bytes) -> Attributes:
-        """The attributes of a route in the RIB."""
+        """The attributes of a route in the RIB, when all is settled."""
+        self.settle()
         return self.rib.table(family, "p")[key].attributes
 
 

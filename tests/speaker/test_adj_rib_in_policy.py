@@ -53,6 +53,7 @@ def without(*keys: bytes) -> Decide:
 
 
 def rejected(peer: Peer) -> set[bytes]:
+    peer.settle()
     return {key for _, key, _, reason in peer.adj_rib_in.refusals() if reason == REJECTED}
 
 
@@ -109,6 +110,7 @@ def test_paths_that_are_refused_unwanted_or_of_a_lost_family_leave_their_slot() 
             case "disabled":
                 peer.adj_rib_in.disable(VPNV4)
                 left = set()
+        peer.settle()
         assert peer.adj_rib_in.sources(VPNV4, A).keys() == left, last
         assert len(peer.paths()) == len(left)
 
@@ -118,6 +120,22 @@ def test_a_peer_that_is_forgotten_takes_the_paths_of_all_slots_with_it() -> None
     peer.hear(VPNV4, block(1), told(1, A), told(2, A), told(3, A))
     peer.adj_rib_in.forget()
     assert (peer.paths(), peer.adj_rib_in.counts()) == ({}, {})
+
+
+def test_new_paths_have_the_slots_of_those_that_are_leaving_and_these_go_in_shares() -> None:
+    peer = Peer()
+    lost = peer.up(VPNV4, add_path_receive=frozenset({VPNV4}))
+    peer.hear(VPNV4, block(1), *(told(number, A) for number in range(MOST_PATHS)), told(1, B), told(2, B))
+    peer.adj_rib_in.down(lost, False, 0.0)
+    assert peer.adj_rib_in.counts() == {}
+    assert peer.adj_rib_in.step(4) == 4
+    peer.up(VPNV4, add_path_receive=frozenset({VPNV4}))
+    peer.hear(VPNV4, block(1), *(told(100 + number, A) for number in range(MOST_PATHS)), told(2, B))
+    assert peer.adj_rib_in.counts() == {VPNV4: MOST_PATHS + 1}
+    peer.settle()
+    assert set(peer.adj_rib_in.sources(VPNV4, A)) == {100 + number for number in range(MOST_PATHS)}
+    assert set(peer.adj_rib_in.sources(VPNV4, B)) == {2}
+    assert (list(peer.adj_rib_in.refusals()), len(peer.paths())) == ([], MOST_PATHS + 1)
 
 
 def test_stale_paths_keep_their_slots_for_the_peer_that_comes_back() -> None:
@@ -133,6 +151,7 @@ def test_stale_paths_keep_their_slots_for_the_peer_that_comes_back() -> None:
     assert peer.rib.origin("p#2").external
     peer.hear(VPNV4, block(1, as_path=((AS_SEQUENCE, (64513,)),)), told(3, A))
     peer.adj_rib_in.update(Update(end_of_rib=VPNV4), 0.0)
+    peer.settle()
     assert peer.adj_rib_in.sources(VPNV4, A) == {3: "p#2"}
 
 
@@ -346,6 +365,7 @@ def test_room_comes_back_with_a_prune_a_higher_limit_or_none() -> None:
                 peer.adj_rib_in.change(ACCEPT_ALL, 0.0)
             case "warn":
                 limited(2, peer, action="warn")
+        peer.settle()
         assert (peer.adj_rib_in.wanted_again, peer.adj_rib_in.blocked) == ({VPNV4}, {}), way
 
 

@@ -340,6 +340,7 @@ def test_a_refresh_ends_what_was_rejected_or_refused_too_and_makes_room() -> Non
     peer.adj_rib_in.refreshing(VPNV4, True, 0.0)
     peer.hear(VPNV4, block(1), A)
     peer.adj_rib_in.refreshing(VPNV4, False, 1.0)
+    peer.settle()
     assert [key for _, key, _, _ in peer.adj_rib_in.refusals()] == [A]
     assert peer.adj_rib_in.wanted_again == {VPNV4}
 

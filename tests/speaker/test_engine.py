@@ -13,7 +13,7 @@ from speaker.engine import Engine, Neighbour
 from speaker.peer import Close, Peer, Routes, Send
 from speaker.rib import Interest, Rib
 from speaker.session import Settings
-from speaker.terms import PrefixLimit, Terms
+from speaker.terms import PrefixLimit, Terms, reject
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from speaker.wire.capability import GracefulRestart
@@ -45,6 +45,9 @@ class Speaker:
         self.engine = Engine(self.rib, self.interest, own, self.interner)
 
     def held(self, name: str, family: Family = VPNV4) -> set[bytes]:
+        """The keys of a peer in the RIB, when all is settled."""
+        while self.engine.step(1):
+            pass
         return set(self.rib.table(family, name).rows)
 
     def say(self, family: Family, key: bytes, *targets: int) -> None:
@@ -298,3 +301,34 @@ def test_a_peer_that_is_removed_leaves_nothing() -> None:
     assert speaker.held("p") == set()
     assert speaker.rib.table(VPNV4, LOCAL).readers == []
     assert (engine.neighbours, engine.deadline()) == ({}, None)
+
+
+def test_a_peer_that_is_made_anew_keeps_what_it_says_while_what_it_said_before_is_let_go() -> None:
+    speaker = Speaker()
+    engine, agreed = speaker.engine, session(VPNV4)
+    neighbour = engine.add("p")
+    neighbour.up(agreed, 0.0)
+    neighbour.update(announced(VPNV4, block(1), A, B), 0.0)
+    engine.remove("p")
+    neighbour = engine.add("p")
+    neighbour.up(agreed, 1.0)
+    neighbour.update(announced(VPNV4, block(1), A), 1.0)
+    assert speaker.held("p") == {A}
+
+
+def test_no_share_is_larger_than_asked_for_whoever_has_something_to_do() -> None:
+    speaker = Speaker()
+    engine, agreed = speaker.engine, session(VPNV4)
+    keys = [vpn_key(f"10.0.{n}.0/24") for n in range(10)]
+    for name in ("removed", "lost", "other"):
+        neighbour = engine.add(name)
+        neighbour.up(agreed, 0.0)
+        neighbour.update(announced(VPNV4, block(1), *keys), 0.0)
+    engine.remove("removed")
+    engine.neighbours["lost"].down(agreed, False, 1.0)
+    engine.change("other", Terms(importing=reject), 1.0)
+    left = sum(map(len, speaker.rib.tables.values()))
+    while done := engine.step(7):
+        before, left = left, sum(map(len, speaker.rib.tables.values()))
+        assert before - left == done <= 7
+    assert left == 0

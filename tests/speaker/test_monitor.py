@@ -116,6 +116,8 @@ class Node:
         self.heard.take(self.monitor.output(budget, self.now, WALL + self.now))
 
     def tell_all(self) -> None:
+        while self.engine.step(3):
+            pass
         octets = b"begin"
         while octets:
             octets = self.monitor.output(4096, self.now, WALL + self.now)

@@ -71,7 +71,8 @@ def test_without_path_identifiers_a_key_is_the_nlri_key() -> None:
     rib, made = slots(add_path=False)
     one = path()
     assert made.put(K, one)
-    assert (made.get(K), made.told(), made.sources(K), made.sources(L)) == (one, [K], {0: "p"}, {})
+    assert (made.get(K), list(made.told()), made.sources(K), made.sources(L)) == (one, [K], {0: "p"}, {})
+    assert (made.told_of(K), made.told_of(L)) == ((K,), ())
     made.discard_all([K, L])
     assert (len(made), len(rib)) == (0, 0)
 
