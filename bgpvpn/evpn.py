@@ -92,13 +92,14 @@ class Evi(Instance):
         self.sequence: dict[bytes, int] = {}  # our own MACs
         self.keys: dict[Destination, dict[bytes, None]] = {}
         self.dirty: dict[Destination, None] = {}
+        self.rest: list[Destination] = []  # becomes dirty in shares
         self._local: dict[bytes, dict[str, Endpoint]] = {}  # MAC -> endpoints that have it
         self._said: dict[bytes, list[bytes]] = {}  # MAC -> NLRI keys that we originate
         self._floods: dict[bytes, bytes] = {}  # NLRI key of a multicast route -> the VTEP that it asks for
         self._asking: dict[bytes, dict[bytes, int]] = {}  # VTEP -> NLRI key -> VNI to send with
 
     def __len__(self) -> int:
-        return len(self.dirty)
+        return len(self.dirty) + len(self.rest)
 
     def touch(self, family: Family, key: bytes, path: Path | None) -> None:
         """Note that the route under this NLRI key changed."""
@@ -109,7 +110,7 @@ class Evi(Instance):
 
     def touch_all(self) -> None:
         """Note that every destination is to be worked out again."""
-        self.dirty.update(dict.fromkeys(self.keys))
+        self.rest = list(self.keys)
         self.dirty.update((("mac", mac), None) for mac in self._local)
         self.dirty.update((("ip", ip), None) for each in self.endpoints.values() for ip in each.addresses)
 
@@ -144,6 +145,9 @@ class Evi(Instance):
 
     def step(self, most: int) -> int:
         """Work out up to `most` destinations."""
+        if self.rest:
+            self.dirty.update(dict.fromkeys(self.rest[-most:]))
+            del self.rest[-most:]
         dirty = dict(islice(self.dirty.items(), most))
         for destination in dirty:
             del self.dirty[destination]

@@ -110,9 +110,10 @@ class Ipvpn(Instance):
         self.statics: dict[tuple[Family, bytes], Via] = {}  # to our own endpoints, where no connected route leads
         self.keys: dict[Family, dict[bytes, Keys]] = {family: {} for family in AFI_OF}
         self.dirty: dict[Family, dict[bytes, None]] = {family: {} for family in AFI_OF}
+        self.rest: dict[Family, list[bytes]] = {family: [] for family in AFI_OF}  # becomes dirty in shares
 
     def __len__(self) -> int:
-        return sum(map(len, self.dirty.values()))
+        return sum(map(len, self.dirty.values())) + sum(map(len, self.rest.values()))
 
     def touch(self, family: Family, key: bytes, path: Path | None) -> None:
         """Note that the route under this NLRI key changed (hot)."""
@@ -130,9 +131,7 @@ class Ipvpn(Instance):
     def touch_all(self) -> None:
         """Note that every prefix is to be worked out again."""
         for family, keys in self.keys.items():
-            dirty = self.dirty[family]
-            self.dirty[family] = dict.fromkeys(keys)
-            self.dirty[family].update(dirty)
+            self.rest[family] = list(keys)
 
     def set_statics(self, statics: dict[tuple[Family, bytes], Via]) -> None:
         """Say which routes lead to the segment's own endpoints."""
@@ -143,6 +142,10 @@ class Ipvpn(Instance):
 
     def step(self, most: int) -> int:
         """Choose the best paths of up to `most` prefixes (hot)."""
+        for family, rest in self.rest.items():
+            if rest:
+                self.dirty[family].update(dict.fromkeys(rest[-most:]))
+                del rest[-most:]
         done = 0
         for family, dirty in self.dirty.items():
             if not dirty or done >= most:
