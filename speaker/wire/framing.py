@@ -48,8 +48,8 @@ Cut = Callable[[bytes], list[bytes]]
 def cutting(before: int, sizes: Mapping[int, int], what: str) -> Cut:
     """Return what cuts NLRI that have `before` octets, a length, and for each length so many octets behind it.
 
-    It takes a fourth of the time of a loop, since one expression cuts all: it has an alternative for each size, and
-    the last one takes everything from where none of them fits.  The sizes that come first are the fastest.
+    One expression cuts all, in two thirds of the time of a loop: it has an alternative for each size, those that come
+    first are the fastest, and the last one takes everything from where none of them fits.
     `what` says what the NLRI are, with {} for the length.
     """
     lengths: dict[int, list[int]] = {}
