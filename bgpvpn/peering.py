@@ -48,7 +48,11 @@ TREATMENT = ("import_policy", "export_policy", "route_reflector_client", "prefix
 
 
 class Peering:
-    """The peers of a node; `restarting` tells whether the kernel still forwards for an earlier life of it."""
+    """The peers of a node.
+
+    `starting` tells whether it waits for what its peers know, so that no peer may wait for it (the R bit of RFC 4724);
+    `preserved` whether what an earlier life of it told is still forwarded (the F bits).
+    """
 
     def __init__(
         self,
@@ -57,7 +61,8 @@ class Peering:
         engine: Engine,
         transport: Transport,
         *,
-        restarting: Callable[[], bool],
+        starting: Callable[[], bool],
+        preserved: Callable[[], bool],
         time: Callable[[], float],
     ) -> None:
         self.impossible: dict[str, str] = {}  # id -> why there cannot be such a peer
@@ -65,7 +70,8 @@ class Peering:
         self._intent = intent
         self._engine = engine
         self._transport = transport
-        self._restarting = restarting
+        self._starting = starting
+        self._preserved = preserved
         self._time = time
         self._dirty = intent.peers.reader()
         self._dirty_policies = intent.policies.reader()
@@ -197,15 +203,15 @@ class Peering:
 
     def _made(self, wish: Peer, address: str, settings: Settings) -> Neighbour:
         """Make a neighbour, and what reads and writes its routes."""
-        restarting = self._restarting()
+        starting = self._starting()
         peer = Neighbour(
             wish.name if wish.name and not wish.dynamic else address,
             settings,
             self._engine.add(address),
             self._engine.interner,
             random.random,
-            restarting=restarting,
-            forwarding=frozenset(settings.families) if restarting else frozenset(),
+            restarting=starting,
+            forwarding=frozenset(settings.families) if starting and self._preserved() else frozenset(),
         )
         self._wish_of[address] = wish.id
         self._treat(wish, address)
