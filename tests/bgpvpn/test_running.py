@@ -283,7 +283,7 @@ def test_the_OPEN_says_whether_the_kernel_kept_forwarding_over_a_restart(tmp_pat
             with listening() as listener:
                 one.start().write([*one.wishes(), scripted(listener)])
                 async with await listener.accept() as peer:
-                    assert "restart=120N:vpnv4,evpn" in await peer.establish(OPEN)
+                    assert "restart=120!N:vpnv4,evpn" in await peer.establish(OPEN)
                 await one.stop()
                 if unreadable:
                     one.kernel.fail("observe")
@@ -297,6 +297,20 @@ def test_the_OPEN_says_whether_the_kernel_kept_forwarding_over_a_restart(tmp_pat
                 await advance(2.0)
                 async with await listener.accept() as peer:
                     assert "restart=120N:vpnv4+,evpn+" in await peer.establish(OPEN), "it restarts no more"
+
+    run(story)
+
+
+def test_a_node_without_VPNs_forwards_nothing_and_so_loses_nothing_when_it_starts(tmp_path: Path) -> None:
+    """Peers keep what it reflected (RFC 4724 section 4.2), and do not wait for its End-of-RIB (section 4.1)."""
+
+    async def story() -> None:
+        async with standing(tmp_path) as lab:
+            one = lab.site(1)
+            with listening() as listener:
+                one.start().write([scripted(listener)])
+                async with await listener.accept() as peer:
+                    assert "restart=120!N:vpnv4+,evpn+" in await peer.establish(OPEN)
 
     run(story)
 
