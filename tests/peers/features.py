@@ -1,4 +1,4 @@
-"""The lab of lab/features as its tests see it: what each end shows, in one language, and the peers of ours as they are at first."""
+"""The lab of lab/features as its tests see it: what each end shows, and the peers of ours as they are at first."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ CLIENT = {
     "add_path_receive": ["ipv4"],
     "add_path_send": ["ipv4"],
     "paths_out": 8,
+    "restart_time_s": 4,
     "long_lived_s": 3600,
 }
 OUTSIDE = {"families": ["ipv4"], "import_policy": "accept", "export_policy": "accept"}
@@ -39,12 +40,28 @@ PEERS: dict[str, dict[str, Any]] = {
     "frr-out": {"address": "10.0.5.1", "remote_as": 64601, **OUTSIDE, "ttl_security_hops": 1, "role": "provider"},
     "gobgp-out": {"address": "10.0.6.1", "remote_as": 64602, **OUTSIDE, "families": BOTH, "ttl_security_hops": 1},
     "bird-out": {"address": "10.0.3.1", "remote_as": 64603, **OUTSIDE, "ttl_security_hops": 1, "role": "customer"},
-    "frr-out6": {"address": "fd00:0:0:5::1", "remote_as": 64601, **OUTSIDE, "families": BOTH},
-    "bird-out6": {"address": "fd00:0:0:3::1", "remote_as": 64603, **OUTSIDE, "families": BOTH},
+    "frr-out6": {
+        "address": "fd00:0:0:5::1",
+        "remote_as": 64601,
+        **OUTSIDE,
+        "families": BOTH,
+        "local_address": "fd00:0:0:5::2",
+    },
+    "bird-out6": {
+        "address": "fd00:0:0:3::1",
+        "remote_as": 64603,
+        **OUTSIDE,
+        "families": BOTH,
+        "local_address": "fd00:0:0:3::2",
+    },
 }
-"""By name: what is made of each through the API. FRR outside is our customer, BIRD outside our provider."""
+"""By name: what is made of each through the API. FRR outside is our customer, BIRD outside our provider.
 
-DEFAULTS = {"prefix_limits": 1_000_000, "restart_time_s": 120, "admin_state_up": True}
+FRR that takes IPv6 next hops sends router advertisements, and the kernel takes an address from them: hence
+local_address.
+"""
+
+DEFAULTS = {"prefix_limits": 1_000_000, "strict_role": False, "admin_state_up": True}
 """Of fields that a peer has anyway; of others it is null."""
 
 CLIENTS = ("frr", "gobgp", "bird", "exabgp")

@@ -1,9 +1,9 @@
 """What routes of live peers say arrives at the others as it should, and what a peer cannot take is kept from it alone.
 
-Facts of the peers: BIRD 2.0 takes a next hop that no interface leads to only with `gateway recursive` on a direct session.
-GoBGP 3.10 has no extended messages.  FRR 8.4 tells the capability of IPv6 next hops on IPv6 sessions alone, BIRD where its
-channel says so, GoBGP always.  ExaBGP 5 can be told confederation segments only
-as the octets of the attribute, and BIRD treats a route with them as withdrawn, also within its AS.
+Facts of the peers: BIRD 2.0 takes a next hop that no interface leads to only with `gateway recursive` on a direct
+session.  GoBGP 3.10 has no extended messages.  FRR 8.4 tells the capability of IPv6 next hops on IPv6 sessions alone,
+BIRD where its channel says so, GoBGP always.  ExaBGP 5 can be told confederation segments only as the octets of the
+attribute, and BIRD treats a route with them as withdrawn, also within its AS, if it is in no confederation.
 """
 
 from __future__ import annotations
