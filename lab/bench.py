@@ -4,6 +4,7 @@
     kernel     the reconciler and the kernel alone: written, read again after a restart, removed
     failover   netlink messages for the loss of a PE behind more and more routes; they must not grow with the routes
     attach     from the request of a port to its route at the neighbour
+    slices     how long the event loop stands still for what concerns all routes of a peer; without sockets or kernel
 
 Figures end in their unit: `cpu_us`, `user_us`, `system_us` and `page_faults` are those of the daemon for each route or
 port, `wall_s` is the whole. Exit status 0 only if everything was measured and came out as it must.
@@ -21,10 +22,13 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import attrs
+
 from bgpvpn.dataplane.linux import tunnel_device
 from cli.api import ApiError
 from lab.generator import pe_address, route_target
 from lab.pair import NODE, BenchError, Pair, Watch, batch, ip, namespaces, output, way
+from lab.slices import measure
 from lab.usage import has_mpls, machine
 
 LIMIT_S = 300.0  # of each step
@@ -157,6 +161,13 @@ def attach(counts: Sequence[int]) -> None:
             )
 
 
+def slices(routes: int) -> None:
+    """Let things happen that concern all of so many routes, and tell the longest slice of work of each."""
+    progress(f"slices: {routes} routes of one peer")
+    for happening, took in measure(routes):
+        report("slices", happening=happening, routes=routes, **attrs.asdict(took))
+
+
 def make_vpns(pair: Pair, vpns: int) -> None:
     """Make VPNs with a network and a port each."""
     interfaces(vpns)
@@ -243,6 +254,8 @@ def main(words: Iterable[str] | None = None) -> int:
     one.add_argument("--no-compat", action="store_true", help="with net.ipv4.nexthop_compat_mode=0")
     one = benches.add_parser("attach", help="from the request of a port to its route at the neighbour")
     one.add_argument("--ports", type=numbers, default=[1, 100, 1000])
+    one = benches.add_parser("slices", help="how long the event loop stands still")
+    one.add_argument("--routes", type=count, default=500_000)
     told = parser.parse_args(None if words is None else list(words))
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # with all that it made taken away
     try:
@@ -255,6 +268,8 @@ def main(words: Iterable[str] | None = None) -> int:
                 attach(told.ports)
             case "kernel":
                 kernel(told.routes, told.tables)
+            case "slices":
+                slices(told.routes)
     except (BenchError, ApiError, OSError) as error:
         progress(f"not complete: {error}")
         return 1

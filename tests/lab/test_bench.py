@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bgpvpn.objects import Port
@@ -27,6 +29,18 @@ def test_ports_of_any_number_are_such_as_the_api_takes() -> None:
 def test_messages_that_grow_with_the_routes_are_told() -> None:
     for messages, grow in [([30, 30, 37], False), ([30], False), ([30, 30, 100_030], True), ([30, 61], True)]:
         assert bench.grow(messages) is grow, messages
+
+
+def test_slices_are_told_for_every_happening_and_the_peer_that_is_removed_is_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert bench.main(["slices", "--routes", "150"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["routes"] for line in lines] == [150] * len(lines)
+    assert len({line["happening"] for line in lines}) == len(lines)
+    assert lines[-1]["happening"] == "the peer is removed"
+    for line in lines:
+        assert 0 <= line["first_ms"] <= line["longest_ms"] <= line["all_ms"], line
 
 
 @pytest.mark.parametrize(
