@@ -76,7 +76,10 @@ class Attributes:
         )
 
     def neighbour_as(self) -> int:
-        """Return the AS next to us on the path, 0 for a route from our own AS (for MED, RFC 4271 9.1.2.2 c)."""
+        """Return the AS next to us on the path, 0 for our own (for MED, RFC 4271 section 9.1.2.2 c).
+
+        A path that is empty or begins with an AS_SET was made in our own AS, by aggregation: so says the RFC.
+        """
         for kind, numbers in self.as_path:
             if kind in (AS_SET, AS_SEQUENCE):
                 return numbers[0] if kind == AS_SEQUENCE and numbers else 0

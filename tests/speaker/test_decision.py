@@ -71,6 +71,13 @@ def test_one_step_decides(step: str, winner: Candidate, loser: Candidate) -> Non
     assert best([loser, winner]) == [winner]
 
 
+def test_med_of_what_was_aggregated_in_our_own_as_is_compared_with_that_of_its_other_routes_alone() -> None:
+    aggregate = candidate(as_path=((AS_SET, (7, 9)),), med=1)
+    for as_path, compared in [(((AS_SET, (8,)),), True), (((AS_SEQUENCE, (7,)),), False)]:
+        other = candidate(as_path=as_path, med=2, external=True)
+        assert best([other, aggregate])[0] is (aggregate if compared else other), as_path
+
+
 def test_med_is_not_compared_between_neighbouring_ases() -> None:
     one = candidate(as_path=((AS_SEQUENCE, (7,)),), med=1)
     other = candidate(as_path=((AS_SEQUENCE, (8,)),), med=2, key=b"l")
