@@ -393,7 +393,7 @@ def _read_one(read: _Block, flags: int, code: int, value: bytes, context: Contex
                 raise AttributeDiscard(f"{kind.name} {unwanted}")
             _check_flags(kind.name, flags, kind.flags)
             read.fields[kind.field] = kind.read(value, context)
-            if flags & PARTIAL and kind.flags == OPTIONAL | TRANSITIVE:
+            if flags & PARTIAL and kind.flags == OPTIONAL | TRANSITIVE and code not in (AS4_PATH, AS4_AGGREGATOR):
                 read.partial.add(code)
             return
         if not flags & OPTIONAL:

@@ -206,7 +206,7 @@ class UpdateDecoder:
         except TreatAsWithdraw as error:
             update.errors.append(error)
             if routes:
-                update.withdrawn.append((family, [key for key, _ in routes]))
+                update.withdrawn.append((family, list(dict(routes))))
             return
         paths = attributes.paths
         known = len(paths)

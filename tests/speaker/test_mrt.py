@@ -215,6 +215,8 @@ def test_before_the_policy_there_is_what_it_rejects_and_what_it_changes_as_it_ca
     changed = attrs.evolve(came.attributes, local_pref=66, paths={}).path(LABEL)
     for neighbour in node.engine.neighbours.values():
         neighbour.change(Terms(importing=importing), 0.0)
+    while node.engine.step(1000):
+        pass
     assert told(node.dump(pre_policy=True)) == EXPECTED
     left = {each for each in EXPECTED if each[4] not in (2, 4, 5, 6)}
     assert told(node.dump()) == left | {(6, VPN, 1, None, 66)}
