@@ -49,6 +49,7 @@ class Case:
     ttl_security: bool = False
     hold_s: int = 3
     modern: bool = False  # all that the program has beyond the classic capabilities
+    long_open: bool = False  # its OPEN has the extended form (RFC 9072)
 
     def __str__(self) -> str:
         words = [self.program, f"ipv{self.version}", "ibgp" if self.ibgp else "ebgp"]
@@ -165,7 +166,9 @@ class Remote:
         if case.ttl_security:
             lines.append(f" neighbor {self.ours} ttl-security hops 1")
         if case.modern:
-            lines += [" bgp graceful-restart notification", f" neighbor {self.ours} local-role provider"]
+            lines += [" bgp graceful-restart notification"]
+            lines += [] if case.long_open else [f" neighbor {self.ours} local-role provider"]
+        lines += [f" neighbor {self.ours} extended-optional-parameters"] if case.long_open else []
         for family in families:
             lines += [f" address-family {family}", f"  neighbor {self.ours} activate"]
             lines += [f"  neighbor {self.ours} addpath-tx-all-paths"] if case.modern else []
@@ -474,4 +477,24 @@ def test_GoBGP_agrees_on_what_came_to_BGP_later_and_a_NOTIFICATION_does_to_route
             assert routes.downs == [True], "GoBGP sends no hard reset"
 
     with running(Case("gobgp", ibgp=False, modern=True)) as remote:
+        asyncio.run(story())
+
+
+def test_FRR_reads_an_OPEN_that_is_too_long_for_the_old_form_and_we_read_its_own() -> None:  # RFC 9072
+    # Not with a role: FRR 8.4 writes that with a length of one octet among others of two.
+    async def story() -> None:
+        families = tuple(Family)
+        several = frozenset(families) - {Family.RTC}
+        settings = attrs.evolve(MODERN, families=families, add_path_receive=several, add_path_send=several)
+        async with speaking(remote, attrs.evolve(settings, host_name="ours" * 15)) as (_, peer, _):
+            await until(lambda: peer.state == "established" and remote.established())
+            agreed = peer.negotiated
+            assert agreed is not None
+            for message in (agreed.open_sent, agreed.open_received):
+                assert message[28:30] == b"\xff\xff", "the marks of the extended form"
+            assert len(agreed.open_sent) > 29 + 255
+            assert agreed.families == {Family.VPNV4, Family.VPNV6, Family.EVPN}
+            assert remote.neighbour()["extendedOptionalParametersLength"]
+
+    with running(Case("frr", ibgp=False, modern=True, long_open=True)) as remote:
         asyncio.run(story())
