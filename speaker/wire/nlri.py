@@ -213,13 +213,13 @@ def decode(
 
 
 def decode_withdrawn(family: Family, octets: bytes, errors: Tolerated, *, add_path: bool = False) -> list[bytes]:
-    """Read the keys of withdrawn NLRI; Framing if they cannot be told apart.
+    """Read the keys of withdrawn NLRI, each once; Framing if they cannot be told apart.
 
     Of those that are malformed, the routes whose keys can be told go as well.
     """
     unusable: list[bytes] = []
-    keys = [key for key, _ in decode(family, octets, errors, unusable, add_path=add_path, forms=_WITHDRAWN)]
-    return keys + unusable if unusable else keys
+    keys = dict(decode(family, octets, errors, unusable, add_path=add_path, forms=_WITHDRAWN))
+    return list(keys | dict.fromkeys(unusable) if unusable else keys)
 
 
 def _identified(form: _Form, octets: bytes, errors: Tolerated, unusable: list[bytes]) -> Routes:

@@ -198,7 +198,7 @@ class UpdateDecoder:
         if next_hop is None and family not in self.families:  # of the others `_family` knows
             return
         if unusable:
-            update.withdrawn.append((family, unusable))
+            update.withdrawn.append((family, list(dict.fromkeys(unusable))))
         try:
             attributes = decode(parts.others, next_hop, self._context, self._blocks, update.errors)
             if parts.failure is not None:
