@@ -400,6 +400,8 @@ def test_the_first_client_makes_a_reflector_and_the_last_takes_it_away() -> None
     engine.change("n1", Terms(), 2.0)
     assert keys(made, "n1") == set()
     assert [each.adj_rib_in.reflecting for each in engine.neighbours.values()] == [False, False, False]
+    while engine.step(1):
+        pass
     assert list(made.rib.table(VPNV4, "n2").rows) == [], "nobody here imports it"
     engine.change("n1", CLIENT, 3.0)
     engine.remove("n1")
