@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 
 import attrs
 from mrtparse import Reader
@@ -20,6 +21,8 @@ from speaker.wire.attribute import Interner
 from speaker.wire.update import Update
 from tests.fakes.mrt import records
 from tests.speaker.routes import member_key, session, target, vpn_key
+
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as it was: mrtparse has broken pipes end the process
 
 WALL = 0x6553F100
 OWN_ID = bytes((192, 0, 2, 1))
