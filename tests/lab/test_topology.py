@@ -64,7 +64,7 @@ def test_what_the_runner_cannot_do_is_refused_by_name(file: Path) -> None:
         ("name: small", "name: ../etc", "name: '../etc' is no name"),
         ("kind: linux, image", "kind: srl, image", "topology.nodes.left.kind: 'srl'"),
         ("    right:", "    right:\n      cpu: 2", "topology.nodes.right: cpu is not supported"),
-        ("lab.run: frr", "lab.run: bird", "topology.nodes.left.labels: lab.run is 'bird'"),
+        ("lab.run: frr", "lab.run: junos", "topology.nodes.left.labels: lab.run is 'junos'"),
         ("left.conf:", "absent.conf:", "absent.conf is not there"),
         ("/etc/frr/frr.conf", "/opt/frr.conf", "below /etc and /run only"),
         ("/etc/frr/frr.conf", "/etc/../root/x", "is not SOURCE:/TARGET"),
