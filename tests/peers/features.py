@@ -15,7 +15,7 @@ from lab.runner import Lab, eventually
 
 FILE = Path(__file__).resolve().parent.parent.parent / "lab/features/features.clab.yml"
 
-WITHIN_S = 15.0
+WITHIN_S = 30.0
 BOTH = ["ipv4", "ipv6"]
 SHARED = "203.0.113.0/24"
 """What all clients say: BIRD twice, GoBGP with local preference 200."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 
-from tests.peers.features import SHARED, Features
+from tests.peers.features import OWN, SHARED, Features
 from tests.peers.test_routes import heard
 
 ALL = {"64512:1", "64512:2", "64512:3", "64512:33", "64512:4"}
@@ -124,3 +124,28 @@ def test_a_peer_that_asks_again_is_told_everything_between_begin_and_end(feature
     agreed = {name: features.session(name)["agreed"]["enhanced_refresh"] for name in ("frr", "bird", "exabgp", "gobgp")}
     assert agreed == {"frr": True, "bird": True, "exabgp": True, "gobgp": False}
     assert features.frr_neighbour("frr")["neighborCapabilities"]["enhancedRouteRefresh"] == "advertisedAndReceived"
+
+
+def test_what_we_ask_a_peer_for_again_comes_between_begin_and_end_and_nothing_is_lost(features: Features) -> None:
+    """RFC 7313: what a limit blocked is asked for again when there is more room."""
+    more = "100.65.5.0/24"
+    steady = features.flaps_nothing()
+
+    def counted(what: str) -> int:
+        count: int = features.frr_neighbour("frr-out", "10.0.5.2")["messageStats"][what]
+        return count
+
+    with features.changed("frr-out", prefix_limits={"ipv4": {"most": 1, "action": "block"}}):
+        features.configure("frr-out", "address-family ipv4 unicast", f"network {more}")
+        try:
+            features.soon(lambda: features.session("frr-out")["prefixes"]["ipv4"]["blocked"], "it is blocked")
+            asked, told = counted("routeRefreshRecv"), counted("routeRefreshSent")
+            features.api.patch({"prefix_limits": 10}, "peers", "frr-out")
+            features.soon(lambda: features.routes(more, "frr-out"), "it comes")
+            features.soon(lambda: counted("routeRefreshSent") == told + 2, "FRR sent begin and end")
+            assert counted("routeRefreshRecv") == asked + 1, "for one question"
+            assert features.routes(OWN["frr-out"], "frr-out"), "what came before is there"
+        finally:
+            features.configure("frr-out", "address-family ipv4 unicast", f"no network {more}")
+    features.soon(lambda: not features.routes(more), "it is gone")
+    assert steady()
