@@ -10,7 +10,7 @@ from typing import Any
 
 from bgpvpn import policies, rules
 from bgpvpn.objects import IntentError
-from bgpvpn.views import Network, Plain, Row, is_about, path_plain
+from bgpvpn.views import Plain, Row, about, path_plain
 from speaker.path import AS_SEQUENCE, Attributes, Path
 from speaker.policy import Explanation, Facts, Policy, explain
 from speaker.values import Family, Mac, RouteDistinguisher, key_text, prefix_bytes
@@ -29,8 +29,8 @@ def of_rows(
     most: int,
 ) -> list[Plain]:
     """Return what a policy would make of routes that are held; ValueError if the prefix is none."""
-    about: Network | None = None if prefix is None else ipaddress.ip_network(prefix, strict=False)
-    wanted = (row for row in rows if about is None or is_about(row.family, row.key, about))
+    is_about = None if prefix is None else about(ipaddress.ip_network(prefix, strict=False))
+    wanted = (row for row in rows if is_about is None or is_about(row.family, row.key))
     interner = Interner()
     return [
         {

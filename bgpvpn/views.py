@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -167,13 +167,13 @@ def _routes(
 ) -> Iterator[Plain]:
     of_vpn = None if vpn is None else targets([vpn], "import") | targets([vpn], "export")
     wanted_target = None if route_target is None else RouteTarget.parse(route_target).wire
-    about = None if prefix is None else ipaddress.ip_network(prefix, strict=False)
+    is_about = None if prefix is None else about(ipaddress.ip_network(prefix, strict=False))
     for row in rows:
         if wanted_target is not None and wanted_target not in row.path.attributes.route_targets:
             continue
         if of_vpn is not None and of_vpn.isdisjoint(row.path.attributes.route_targets):
             continue
-        if about is not None and not is_about(row.family, row.key, about):
+        if is_about is not None and not is_about(row.family, row.key):
             continue
         yield {
             "family": row.family.text,
@@ -195,19 +195,22 @@ def _stale(row: Row, heard: Heard) -> str:
     return "" if adj_rib_in is None or told not in adj_rib_in.stale.get(row.family, ()) else "restarting"
 
 
-def is_about(family: Family, key: bytes, network: Network) -> bool:
-    """Tell whether a route is to a network; an EVPN MAC/IP route is to its address."""
-    address, length = network.network_address.packed, network.prefixlen
-    match family:
-        case Family.EVPN if key[0] == 2:
+def about(network: Network) -> Callable[[Family, bytes], bool]:
+    """Return what tells whether a route is to a network; an EVPN MAC/IP route is to its address."""
+    address, length, prefix = network.network_address.packed, network.prefixlen, prefix_bytes(str(network))
+    offsets = {Family.IPV4: 0, Family.VPNV4: 8} if network.version == 4 else {Family.IPV6: 0, Family.VPNV6: 8}
+
+    def is_about(family: Family, key: bytes) -> bool:
+        offset = offsets.get(family)
+        if offset is not None:
+            return key[offset:] == prefix
+        if family is not Family.EVPN:
+            return False
+        if key[0] == 2:
             return key[21:] == address and length == network.max_prefixlen
-        case Family.EVPN if key[0] == 5:
-            return key[14:] == address and key[13] == length
-        case Family.IPV4 | Family.VPNV4 if network.version == 4:
-            return key[8 if family is Family.VPNV4 else 0 :] == prefix_bytes(str(network))
-        case Family.IPV6 | Family.VPNV6 if network.version == 6:
-            return key[8 if family is Family.VPNV6 else 0 :] == prefix_bytes(str(network))
-    return False
+        return key[0] == 5 and key[14:] == address and key[13] == length
+
+    return is_about
 
 
 def _importers(node: Node, family: Family, path: Path) -> list[Instance]:
@@ -271,7 +274,14 @@ def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: M
     network = ipaddress.ip_network(text, strict=False)
     prefix = prefix_bytes(str(network))
     family = FAMILY_OF[network.version]
-    answer: Plain = {"prefix": str(network), "instances": [], "refused": [], "not_imported": [], "own": []}
+    answer: Plain = {
+        "prefix": str(network),
+        "instances": [],
+        "refused": [],
+        "not_imported": [],
+        "passed_on": [],
+        "own": [],
+    }
     covering = []
     for name, vrf in node.instances.vrfs.items():
         walked = _walk(node, vrf, family, prefix)
@@ -279,36 +289,70 @@ def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: M
             answer["instances"].append({"name": _title(node, name), **walked})
         elif (words := _covering(node, vrf, family, network)) is not None:
             covering.append({"name": _title(node, name), "candidates": [], "table": vrf.table, "wanted": words})
-    for source, adj_rib_in in heard.items():
-        for its_family, key, _, reason in adj_rib_in.refusals():
-            if its_family is family and key[8:] == prefix:
-                answer["refused"].append(
-                    {"nlri": key_text(family, key), "source": source_text(source), "reason": reason}
-                )
-    for source, table in node.rib.sources(family):
+    is_about = about(network)
+    answer["refused"] = list(_refused(heard, is_about))
+    kept: set[tuple[Family, bytes]] = set()
+    for (its_family, source), table in node.rib.tables.items():
+        if source == LOCAL:
+            continue
         for key, path in table.rows.items():
-            if key[8:] == prefix and source != LOCAL and not _importers(node, family, path):
+            if not is_about(its_family, key):
+                continue
+            kept.add((its_family, key))
+            if reason := _unused(node, its_family, key, path):
                 answer["not_imported"].append(
                     {
-                        "nlri": key_text(family, key),
+                        "family": its_family.text,
+                        "nlri": key_text(its_family, key),
                         "source": source_text(source),
-                        "reason": "no VPN of this node imports any of its route targets",
-                        **path_plain(path, family),
+                        "reason": reason,
+                        **path_plain(path, its_family),
                     }
                 )
+    reflecting = any(each.reflecting for each in heard.values())
+    if reflecting:
+        answer["passed_on"] = [
+            {"family": its_family.text, "nlri": key_text(its_family, key), **_told(its_family, key, told)}
+            for its_family, key in sorted(kept)
+        ]
     answer["own"] = [
         _own(node, its_family, key, told)
         for its_family, key in node.originated.rows
         if its_family is family and key[8:] == prefix
     ]
     said = list(_bridged(node, network.network_address.packed)) if network.prefixlen == network.max_prefixlen else []
-    if not said and not any(answer[part] for part in ("instances", "refused", "not_imported", "own")):
-        unkept = "" if covering else "; a route that no VPN of this node imports is not kept"
+    if not said and not kept and not any(answer[part] for part in ("instances", "refused", "own")):
+        unkept = "" if covering or reflecting else "; a route that no VPN of this node imports is not kept"
         said = [f"nobody told this node about {network}{unkept}"]
     if said:
         answer["verdict"] = "; ".join(said)
     answer["instances"] += covering
     return answer
+
+
+def _refused(heard: Heard, is_about: Callable[[Family, bytes], bool]) -> Iterator[Plain]:
+    """Yield what of peers is not in the RIB, and why; what it says where it is kept, as behind an import policy."""
+    for source, adj_rib_in in heard.items():
+        for family, key, path_id, reason in adj_rib_in.refusals():
+            if is_about(family, key):
+                of_peer = key if path_id is None else path_id.to_bytes(4, "big") + key
+                path = adj_rib_in.held[family].get(of_peer) if family in adj_rib_in.held else None
+                yield {
+                    "family": family.text,
+                    "nlri": key_text(family, key),
+                    "source": source_text(source),
+                    "reason": reason,
+                    **({} if path is None else path_plain(path, family)),
+                }
+
+
+def _unused(node: Node, family: Family, key: bytes, path: Path) -> str:
+    """Say why a route of the RIB is in no VPN of this node; "": it is in one."""
+    if family not in AFI_OF and family is not Family.EVPN:
+        return f"routes of {family.text} are in no VPN"
+    if not _importers(node, family, path):
+        return "no VPN of this node imports any of its route targets"
+    return "EVPN routes of type 5 are not used by this node" if family is Family.EVPN and key[0] == 5 else ""
 
 
 def _title(node: Node, name: str) -> str:
@@ -411,13 +455,20 @@ def _own(node: Node, family: Family, key: bytes, told: Mapping[str, AdjRibOut]) 
         "nlri": key_text(family, key),
         "announced": not waits,
         "waits_for": [{"object": f"{kind} {name}", **_status(node, (kind, name))} for kind, name in waits],
+        **_told(family, key, told),
+        **path_plain(originated.path, family),
+    }
+
+
+def _told(family: Family, key: bytes, told: Mapping[str, AdjRibOut]) -> Plain:
+    """Return which peers were told of a key, and why the others were not."""
+    return {
         "told_to": [source_text(peer) for peer, out in told.items() if key in out.sent.get(family, {})],
         "not_told_to": [
             {"peer": source_text(peer), "reason": out.reason_untold(family, key)}
             for peer, out in told.items()
             if key not in out.sent.get(family, {})
         ],
-        **path_plain(originated.path, family),
     }
 
 

@@ -61,9 +61,14 @@ def _about_prefix(answer: Mapping[str, Any]) -> Iterator[Sentence]:
             yield 2, f"in the kernel: {kernel['state']}" + (f", {kernel['reason']}" if kernel["reason"] else "")
     for route in answer.get("refused", ()):
         yield 1, f"refused: {route['nlri']} from {route['source']}, because {route['reason']}"
+        if "next_hop" in route:
+            yield 2, _path(route)
     for route in answer.get("not_imported", ()):
         yield 1, f"not imported: {route['nlri']} from {route['source']}, because {route['reason']}"
         yield 2, _path(route)
+    for route in answer.get("passed_on", ()):
+        yield 1, f"of {route['family']} {route['nlri']} other peers are told, as by a route reflector:"
+        yield from _hearers(route)
     yield from _own(answer)
 
 
@@ -100,10 +105,15 @@ def _own(answer: Mapping[str, Any]) -> Iterator[Sentence]:
         yield 2, _path(route)
         for waited in route["waits_for"]:
             yield 2, f"it waits for {_state(waited)}"
-        for peer in route["told_to"]:
-            yield 2, f"told to {peer}"
-        for untold in route["not_told_to"]:
-            yield 2, f"not told to {untold['peer']}, because {untold['reason']}"
+        yield from _hearers(route)
+
+
+def _hearers(route: Mapping[str, Any]) -> Iterator[Sentence]:
+    """Say which peers are told of a route, and why others are not."""
+    for peer in route["told_to"]:
+        yield 2, f"told to {peer}"
+    for untold in route["not_told_to"]:
+        yield 2, f"not told to {untold['peer']}, because {untold['reason']}"
 
 
 def _path(route: Mapping[str, Any]) -> str:

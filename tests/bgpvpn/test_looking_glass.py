@@ -13,7 +13,7 @@ from speaker.decision import LLGR_STALE
 from speaker.engine import Engine, Neighbour
 from speaker.path import AS_SEQUENCE, AS_SET, Path
 from speaker.terms import Terms
-from speaker.values import Family, prefix_bytes
+from speaker.values import Family, RouteTarget, prefix_bytes
 from speaker.wire.attribute import make
 from speaker.wire.community import encapsulation, mac_mobility
 from tests.fakes.middle import SELF, Middle, bind, bind_port, network, port, vpn, vpn_key
@@ -178,11 +178,74 @@ def test_a_route_that_was_refused_on_arrival_says_why():
     answer = views.explain_prefix(made.node, "10.8.0.0/16", {"peer-1": heard}, {})
     assert answer["refused"] == [
         {
+            "family": "vpnv4",
             "nlri": "64512:9 10.8.0.0/16",
             "source": "peer-1",
             "reason": "next hop is our own address (RFC 4271 section 5.1.3)",
         }
     ]
+
+
+def test_routes_of_all_families_are_explained_that_lead_to_a_prefix_whether_a_vpn_takes_them_or_not():
+    made = middle()
+    rd = b"\0\1\xc0\0\2\1\0\1"
+    path = saying(block()).path(b"")
+    made.node.rib.table(Family.IPV4, "peer-1").put(prefix_bytes("10.8.0.0/16"), path)
+    made.node.rib.table(Family.EVPN, "peer-1").put(b"\5" + rd + bytes(4) + b"\x10" + bytes((10, 8, 0, 0)), path)
+    answer = explained(made, "10.8.0.0/16")
+    assert "verdict" not in answer, "somebody told this node"
+    assert {each["family"]: each["reason"] for each in answer["not_imported"]} == {
+        "ipv4": "routes of ipv4 are in no VPN",
+        "evpn": "no VPN of this node imports any of its route targets",
+    }
+    made = middle(vpn("l2", "9:9", type="l2"), bind("l2", "red"))
+    of_l2 = saying(block(), route_targets=frozenset({RouteTarget.parse("9:9").wire})).path(b"")
+    made.node.rib.table(Family.EVPN, "peer-1").put(b"\5" + rd + bytes(4) + b"\x10" + bytes((10, 8, 0, 0)), of_l2)
+    (route,) = explained(made, "10.8.0.0/16")["not_imported"]
+    assert route["reason"] == "EVPN routes of type 5 are not used by this node"
+
+
+@pytest.mark.parametrize("add_path", [False, True])
+def test_a_route_that_the_import_policy_rejected_says_so_and_what_it_was(add_path: bool) -> None:
+    made = middle()
+    heard = neighbour(made).adj_rib_in
+    heard.change(Terms(importing=lambda family, key, path: None), 0.0)
+    heard.up(agreed(Family.IPV4, add_path_receive=frozenset({Family.IPV4} if add_path else ())), 0.0)
+    key = (b"\0\0\0\7" if add_path else b"") + prefix_bytes("10.8.0.0/16")
+    heard.update(announced(Family.IPV4, saying(block(), med=9), key), 0.0)
+    answer = views.explain_prefix(made.node, "10.8.0.0/16", {"peer-1": heard}, {})
+    (route,) = answer["refused"]
+    assert (route["family"], route["nlri"], route["source"]) == ("ipv4", "10.8.0.0/16", "peer-1")
+    assert (route["reason"], route["med"]) == ("rejected by the import policy", 9)
+    assert "verdict" not in answer
+    assert views.explain_prefix(made.node, "10.9.0.0/16", {"peer-1": heard}, {})["refused"] == []
+
+
+def test_a_reflected_route_says_who_is_told_and_why_others_are_not():
+    made = middle()
+    engine = Engine(made.node.rib, made.node.interest, Own(SELF, frozenset({64512}), frozenset({SELF})), made.interner)
+    for name, client, decide in (
+        ("client", True, lambda family, key, path: path),
+        ("picky", True, lambda family, key, path: None),
+        ("other", False, lambda family, key, path: path),
+    ):
+        engine.add(name).up(agreed(Family.IPV4), 0.0)
+        engine.change(name, Terms(exporting=decide, client=client), 0.0)
+    prefix = "10.8.0.0/16"
+    engine.neighbours["other"].adj_rib_in.update(announced(Family.IPV4, block(), prefix_bytes(prefix)), 0.0)
+    for each in engine.neighbours.values():
+        each.output(1 << 16)
+    heard = {name: each.adj_rib_in for name, each in engine.neighbours.items()}
+    told = {name: each.adj_rib_out for name, each in engine.neighbours.items()}
+    (route,) = views.explain_prefix(made.node, prefix, heard, told)["passed_on"]
+    assert (route["family"], route["nlri"], route["told_to"]) == ("ipv4", prefix, ["client"])
+    assert {each["peer"]: each["reason"] for each in route["not_told_to"]} == {
+        "picky": "the export policy rejects it",
+        "other": "it came from a peer that is no client, and neither is this one (RFC 4456 section 6)",
+    }
+    assert views.explain_prefix(made.node, "10.9.0.0/16", heard, told)["verdict"] == (
+        "nobody told this node about 10.9.0.0/16"
+    ), "a reflector keeps what no VPN imports"
 
 
 def test_an_own_route_says_what_it_waits_for_and_who_was_told():

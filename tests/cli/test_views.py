@@ -191,6 +191,33 @@ def test_a_prefix_is_explained() -> None:
         assert told(answer) == dedent(explained).strip(), prefix
 
 
+def test_a_route_that_is_rejected_or_passed_on_is_explained() -> None:
+    answer = {
+        "prefix": "10.3.0.0/24",
+        "refused": [
+            {"nlri": "10.3.0.0/24", "source": "192.0.2.1", "reason": "rejected by the import policy"}
+            | {"next_hop": "192.0.2.9", "med": 5}
+        ],
+        "passed_on": [
+            {
+                "family": "ipv4",
+                "nlri": "10.3.0.0/24",
+                "told_to": ["192.0.2.2"],
+                "not_told_to": [{"peer": "192.0.2.3", "reason": "it came from this peer"}],
+            }
+        ],
+    }
+    explained = """
+        10.3.0.0/24
+          refused: 10.3.0.0/24 from 192.0.2.1, because rejected by the import policy
+            next hop 192.0.2.9, med 5
+          of ipv4 10.3.0.0/24 other peers are told, as by a route reflector:
+            told to 192.0.2.2
+            not told to 192.0.2.3, because it came from this peer
+        """
+    assert told(answer) == dedent(explained).strip()
+
+
 def test_a_backup_is_told_from_the_best() -> None:
     made = middle()
     made.hear("10.3.0.0/24", "64512:1", rd="64512:8", pe="192.0.2.8", label=800, local_pref=200)
