@@ -15,7 +15,8 @@ our stale routes after our restart, so it waits for two things: that the node ha
 and, where RT membership is negotiated, that the peer's memberships are in (RFC 4684 section 6), for 60 s at most.
 
 A refresh after End-of-RIB is put between BoRR and EoRR where the peer knows them (RFC 7313 section 4); one before it
-is answered with the routes alone, since BoRR must not come before End-of-RIB.
+is answered with the routes alone, since BoRR must not come before End-of-RIB.  Who asks while it is being answered is
+answered once more after that, however often it asks: a refresh looks at the whole table.
 
 A route that does not fit into a message beside its attributes is withheld, and so is what `speaker.outward` keeps
 back; `reason_untold` says so.
@@ -77,7 +78,8 @@ class AdjRibOut:
         self._members_synced = False
         self._members_until = 0.0
         self._requests: list[bytes] = []
-        self._refreshing: dict[Family, bool] = {}  # BoRR is said
+        self._refreshes: dict[Family, None] = {}  # asked for, and not begun
+        self._refreshing: dict[Family, bool] = {}  # begun, and not ended; whether between BoRR and EoRR
 
     def up(self, negotiated: Negotiated, now: float) -> None:
         """A session is established: everything is to be told anew."""
@@ -105,7 +107,7 @@ class AdjRibOut:
             self._memberships.close()
         self.negotiated = self._member = self._group = self._memberships = None
         self._members_synced = False
-        self.told_all, self._requests, self._refreshing = set(), [], {}
+        self.told_all, self._requests, self._refreshes, self._refreshing = set(), [], {}, {}
 
     def _towards(self, negotiated: Negotiated) -> Towards:
         terms, add_path = self.terms, negotiated.add_path_send
@@ -158,16 +160,16 @@ class AdjRibOut:
 
     def refresh(self, family: Family) -> None:
         """The peer asks for a family again (RFC 2918 section 4)."""
-        member, group, negotiated = self._member, self._group, self.negotiated
-        if member is None or group is None or negotiated is None or family not in negotiated.families:
-            return
+        if family in self._families and self._member is not None:
+            self._refreshes[family] = None
+
+    def _repeat(self, family: Family, member: Member, group: UpdateGroup) -> None:
+        """Have all of a family told again."""
         group.set_back(member)
         pending = member.pending[family]
         for key in [*pending, *group.told[family]]:
             held = member.heard(family, pending.get(key, group.told[family].get(key, NOTHING)))
             pending[key] = Held(anew(held)) if held else NOTHING
-        if negotiated.enhanced_refresh and family in self.told_all:
-            self._refreshing[family] = False
 
     def change(self, terms: Terms) -> None:
         """Tell by other terms: only what differs is said."""
@@ -231,9 +233,10 @@ class AdjRibOut:
     def output(self, budget: int) -> bytes:
         """Return the next whole messages, about `budget` octets; empty if there is nothing to say.
 
-        After many keys of which nothing is for this peer it is a KEEPALIVE, for others wait and the rest must follow.
+        After many keys of which nothing is for this peer, and before a refresh that waited for another one, it is a
+        KEEPALIVE, for others wait and the rest must follow.
         """
-        if self._member is None or self._group is None:
+        if self._member is None or self._group is None or self.negotiated is None:
             return b""
         if self._memberships is not None and self._memberships.dirty:
             self._memberships.take()
@@ -241,9 +244,12 @@ class AdjRibOut:
         out: list[bytes] = []
         if self._requests and not self._behind(Family.RTC):  # the answer shall know of our latest memberships
             out, self._requests = self._requests, []
-        for family in [family for family, begun in self._refreshing.items() if not begun]:
-            self._refreshing[family] = True
-            out.append(RouteRefresh(family, BEGIN).encode())
+        for family in [family for family in self._refreshes if family not in self._refreshing]:
+            del self._refreshes[family]
+            self._repeat(family, self._member, self._group)
+            marked = self._refreshing[family] = self.negotiated.enhanced_refresh and family in self.told_all
+            if marked:
+                out.append(RouteRefresh(family, BEGIN).encode())
         size = looked_at = 0
         while size < budget:
             step = self._step(self._member, self._group, budget - size)
@@ -255,7 +261,7 @@ class AdjRibOut:
             if looked_at >= KEYS_A_TURN and not out:
                 return KEEPALIVE
         out += self._ends(self._member)
-        return b"".join(out)
+        return b"".join(out) or (KEEPALIVE if self._refreshes else b"")
 
     def _step(self, member: Member, group: UpdateGroup, room: int) -> tuple[int, list[bytes]] | None:
         """Go one step on; return how many keys that took and what is to be said, None when all is said (hot)."""
@@ -316,10 +322,11 @@ class AdjRibOut:
 
     def _ends(self, member: Member) -> Iterator[bytes]:
         """Yield what ends a refresh or a first full table."""
-        for family, begun in list(self._refreshing.items()):
-            if begun and not member.pending[family]:
+        for family, marked in list(self._refreshing.items()):
+            if not member.pending[family]:
                 del self._refreshing[family]
-                yield RouteRefresh(family, END).encode()
+                if marked:
+                    yield RouteRefresh(family, END).encode()
         if self.released and len(self.told_all) < len(self._families):
             for family in self._families:
                 if family not in self.told_all and self._complete(family) and not self._behind(family):

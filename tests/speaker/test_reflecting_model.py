@@ -201,8 +201,8 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     "a refresh forgets what was told": ("adj_rib_out", "Held(anew(held)) if held", "NOTHING if held"),
     "a refresh repeats nothing": ("adj_rib_out", "Held(anew(held)) if held", "Held(held) if held"),
     "a refresh is not ended": ("adj_rib_out", "yield RouteRefresh(family, END).encode()", "yield b''"),
-    "a refresh is ended at once": ("adj_rib_out", "if begun and not member.pending[family]:", "if begun:"),
-    "a refresh begins before End-of-RIB": ("adj_rib_out", "and family in self.told_all:", "and True:"),
+    "a refresh is ended at once": ("adj_rib_out", "if not member.pending[family]:", "if True:"),
+    "a refresh begins before End-of-RIB": ("adj_rib_out", "and family in self.told_all\n", "and True\n"),
     "memberships are looked at once": (
         "adj_rib_out",
         "self._asked_for(Membership(self._memberships.table.rows))",
