@@ -77,6 +77,7 @@ class Refresh:
     """A route refresh that the peer has begun to answer."""
 
     unrepeated: set[bytes]  # of what is kept
+    repeated: set[bytes]  # what the peer spoke of since, withdrawn or not
     refused: set[bytes]  # and of what was refused
     until: float
 
@@ -207,6 +208,7 @@ class AdjRibIn:
             self.stale.get(family, set()).difference_update(keys)
         if family in self.refreshes:
             self.refreshes[family].unrepeated.difference_update(keys)
+            self.refreshes[family].repeated.update(keys)
             self.refreshes[family].refused.difference_update(keys)
         if family in self.leaving:
             self._discard(family, self.leaving[family].intersection(keys))
@@ -473,7 +475,13 @@ class AdjRibIn:
                 self._find_room()
         elif self.negotiated is not None and (self.negotiated.graceful is None or family in self.synced):
             refused = {key for each, key in self.refused if each is family}
-            self.refreshes[family] = Refresh(self._keys(family), refused, now + REFRESH_S)
+            begun = self.refreshes.get(family)
+            if begun is None:
+                unrepeated = self._keys(family)
+            else:  # a peer may begin again and again: not all of its routes are looked at each time
+                unrepeated = begun.unrepeated
+                unrepeated |= {key for key in begun.repeated if self._knows(family, key)}
+            self.refreshes[family] = Refresh(unrepeated, set(), refused, now + REFRESH_S)
 
     def change(self, terms: Terms, now: float) -> None:
         """Treat what is held, and what comes, by other terms."""

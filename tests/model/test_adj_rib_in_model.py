@@ -756,7 +756,7 @@ MUTANTS = (
     ("adj_rib_in", "self.stale[family].difference_update(keys)", "pass"),
     # refreshes
     ("adj_rib_in", "(self.negotiated.graceful is None or family in self.synced)", "True"),
-    ("adj_rib_in", "Refresh(self._keys(family), refused,", "Refresh(self._keys(family), set(),"),
+    ("adj_rib_in", "Refresh(unrepeated, set(), refused,", "Refresh(unrepeated, set(), set(),"),
     ("adj_rib_in", "self.refused, self.refreshes, self.blocked, self._near = {}, {}, {}, {}", "self.refused = {}"),
     ("adj_rib_in", "self.refreshes.pop(family, None)\n        self.blocked", "self.blocked"),
     # slots

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from speaker.terms import ACCEPT_ALL, PrefixLimit, Terms, reject
 from speaker.values import Family
 from speaker.wire.update import Update
 from tests.speaker.hearing import EVPN, TAG, VPNV4, A, B, C, Peer, agreed, graceful, saying
-from tests.speaker.routes import block
+from tests.speaker.routes import block, vpn_key
 
 LONG_S = 1000
 
@@ -287,6 +288,24 @@ def test_a_second_begin_starts_the_refresh_anew() -> None:
     assert peer.adj_rib_in.deadline() == 20.0 + REFRESH_S
     peer.adj_rib_in.refreshing(VPNV4, False, 21.0)
     assert peer.held() == {B}
+
+
+def test_a_begin_during_a_refresh_looks_only_at_what_came_since() -> None:
+    peer = Peer()
+    peer.up(VPNV4, enhanced_refresh=True)
+    keys = [vpn_key(f"10.{n >> 8}.{n & 255}.0/24") for n in range(20_000)]
+    peer.hear(VPNV4, block(1), *keys)
+    began = time.process_time()
+    for key in keys[:5000]:
+        peer.adj_rib_in.refreshing(VPNV4, True, 1.0)
+        peer.hear(VPNV4, block(1), key)
+    peer.lose(VPNV4, keys[0])
+    peer.adj_rib_in.refreshing(VPNV4, True, 2.0)
+    assert time.process_time() - began < 1.0, "5000 begins look at 100 million routes"
+    peer.hear(VPNV4, block(1), keys[1])
+    peer.adj_rib_in.refreshing(VPNV4, False, 3.0)
+    assert peer.adj_rib_in.count(VPNV4) == 1
+    assert peer.held() == {keys[1]}
 
 
 def test_a_refresh_without_an_end_ends_in_time() -> None:
