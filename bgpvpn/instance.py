@@ -234,7 +234,10 @@ class Importing:
     def _offer(self, most: int) -> int:
         done = 0
         for (family, source), keys in list(self._offers.items()):
-            part = self.reader.parts[family, source]
+            part = self.reader.parts.get((family, source))
+            if part is None:  # the peer is forgotten, and its routes were gone before
+                del self._offers[family, source]
+                continue
             wanting = [instance for instance in self._offered if family in instance.families]
             share = keys[done - most :]
             del keys[done - most :]

@@ -126,7 +126,7 @@ class Engine:
         self.interner = interner
         self.neighbours: dict[str, Neighbour] = {}
         self.groups = UpdateGroups(rib, own)
-        self._forgotten: dict[str, AdjRibIn] = {}  # of removed peers, as long as they have routes to let go
+        self._forgotten: dict[str, AdjRibIn] = {}  # of removed peers, as long as anybody knows a route of theirs
         self.released = False
         self.selected = False
 
@@ -223,7 +223,7 @@ class Engine:
         done = 0
         for name, adj_rib_in in list(self._forgotten.items()):
             done += adj_rib_in.step(most - done)
-            if not adj_rib_in.leaving:
+            if not adj_rib_in.leaving and self.rib.forget(name):
                 del self._forgotten[name]
         for neighbour in self.neighbours.values():
             if done < most:

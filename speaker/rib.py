@@ -13,6 +13,7 @@ any importer changes its targets.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count, takewhile
 from typing import Protocol
 
 import attrs
@@ -42,6 +43,7 @@ class RibReader:
         self.families = families
         self.source = source  # a peer, with all its slots; None: all
         self.parts: dict[tuple[Family, Source], Reader[bytes, Path]] = {}
+        self.opened = 0  # how many parts it got so far; those of forgotten sources are gone
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts.values())
@@ -102,6 +104,23 @@ class Rib:
     def _open(self, reader: RibReader, family: Family, source: Source) -> None:
         if family in reader.families and reader.source in (None, source, peer_of(source)):
             reader.parts[(family, source)] = self.tables[(family, source)].reader()
+            reader.opened += 1
+
+    def forget(self, peer: str) -> bool:
+        """Drop the tables of a peer that is gone; False, and none goes, while a reader has not seen them empty."""
+        sources = [peer, *takewhile(self.origins.__contains__, (slot(peer, number) for number in count(1)))]
+        ended = {(family, source) for family in self._sources for source in sources if (family, source) in self.tables}
+        if any(self.tables[at].rows or any(reader.dirty for reader in self.tables[at].readers) for at in ended):
+            return False
+        for at in ended:
+            del self.tables[at]
+            for reader in self._readers:
+                reader.parts.pop(at, None)
+        for family in {family for family, _ in ended}:
+            self._sources[family] = [each for each in self._sources[family] if each[0] not in sources]
+        for source in sources:
+            self.origins.pop(source, None)
+        return True
 
     def __len__(self) -> int:
         return sum(len(table) for table in self.tables.values())

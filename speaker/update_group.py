@@ -213,7 +213,7 @@ class UpdateGroup:
 
     def dirty(self, family: Family) -> bool:
         """Tell whether there are changes of the RIB that were not looked at (hot)."""
-        if self._adopted != len(self._reader.parts):
+        if self._adopted != self._reader.opened:
             self._adopt()
         return bool(self._dirty[family])
 
@@ -224,7 +224,7 @@ class UpdateGroup:
             if part.dirty is not common:
                 common.update(part.dirty)
                 part.dirty = common
-        self._adopted = len(self._reader.parts)
+        self._adopted = self._reader.opened
 
     def advance(self, family: Family, most: int, room: int) -> int:
         """Look at dirty keys and let the log say what changed; return how many they were (hot).

@@ -11,7 +11,7 @@ from speaker.adj_rib_out import MEMBERSHIP_WAIT_S
 from speaker.decision import LOCAL
 from speaker.engine import Engine, Neighbour
 from speaker.peer import Close, Peer, Routes, Send
-from speaker.rib import Interest, Rib
+from speaker.rib import Interest, Rib, peer_of, slot
 from speaker.session import Settings
 from speaker.terms import PrefixLimit, Terms, reject
 from speaker.values import Family
@@ -314,6 +314,40 @@ def test_a_peer_that_is_made_anew_keeps_what_it_says_while_what_it_said_before_i
     neighbour.up(agreed, 1.0)
     neighbour.update(announced(VPNV4, block(1), A), 1.0)
     assert speaker.held("p") == {A}
+
+
+def test_neighbours_that_come_and_go_leave_nothing_in_the_rib_once_all_readers_know_that_they_are_gone() -> None:
+    speaker = Speaker()
+    engine = speaker.engine
+    agreed = attrs.evolve(session(VPNV4, RTC), add_path_receive=frozenset({VPNV4}))
+    engine.add("client")
+    engine.change("client", Terms(client=True), 0.0)
+    client, listener = engine.neighbours["client"], Listener(session(VPNV4))
+    client.up(listener.negotiated, 0.0)
+    station = speaker.rib.reader([VPNV4])
+    for number in range(10):
+        name = f"10.0.0.{number}"
+        neighbour = engine.add(name)
+        neighbour.up(agreed, 0.0)
+        for path in range(3):
+            neighbour.update(announced(VPNV4, block(1), bytes((0, 0, 0, path)) + A), 0.0)
+        listener.hear(client.output(1 << 16))
+        assert (VPNV4, A) in listener.held
+        for part in station.parts.values():
+            part.take()
+        engine.remove(name)
+        while engine.step(1):
+            pass
+        assert (VPNV4, name) in speaker.rib.tables, "nobody knows yet that its routes are gone"
+        assert {at: list(part.take()) for at, part in station.parts.items() if part.dirty} == {
+            (VPNV4, slot(name, path)): [A] for path in range(3)
+        }
+        listener.hear(client.output(1 << 16))
+        assert (VPNV4, A) not in listener.held
+        engine.step(1)
+        assert not [at for at in speaker.rib.tables if peer_of(at[1]) == name]
+        assert speaker.rib.origins.keys() == {"client"}
+    assert len(station.parts) == len(speaker.rib.sources(VPNV4)) == 2, "the client's and ours"
 
 
 def test_no_share_is_larger_than_asked_for_whoever_has_something_to_do() -> None:
