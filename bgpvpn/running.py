@@ -43,6 +43,7 @@ from bgpvpn.reconcile import Reconciler
 from bgpvpn.statuses import ACTIVE
 from bgpvpn.views import Plain
 from speaker.adj_rib_in import AdjRibIn, Own
+from speaker.decision import LOCAL
 from speaker.engine import Engine
 from speaker.monitor import Identity
 from speaker.sockets import canonical
@@ -448,9 +449,14 @@ class RunningNode:
         most: int,
         received: bool,
     ) -> list[Plain]:
-        """Return the routes that fit all that is given, at most so many."""
+        """Return the routes that fit all that is given, at most so many; LookupError if there is no such source."""
+        sources = None if source is None else [LOCAL] if source == LOCAL else self.peering.find(source)
+        if sources == [] and not any(
+            source in (wish.name, wish.id, wish.address) for wish in self.intent.peers.rows.values()
+        ):
+            raise LookupError(source)
         heard = self._heard()
-        return views.routes(self.node, family, route_target, prefix, source, most, vpn, heard=heard, received=received)
+        return views.routes(self.node, family, route_target, prefix, sources, most, vpn, heard=heard, received=received)
 
     def malformed(self, peer: str) -> list[Plain] | None:
         """Return the last messages that broke the protocol, of a peer by its address or name; None: there is none."""

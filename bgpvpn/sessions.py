@@ -54,6 +54,7 @@ def session(wish: Wish, address: str, peer: Peer, neighbour: Neighbour, rib: Rib
         else {"reason": peer.held.reason, "for_s": round(peer.held.until - now, 1)},
         "import_policy": _policy(wish.import_policy, peer),
         "export_policy": _policy(wish.export_policy, peer),
+        "without_policy": without_policy(wish, peer.settings.local_as),
         "prefixes": _prefixes(neighbour),
     }
     if wish.dynamic:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ def routes(
     family: str | None = None,
     route_target: str | None = None,
     prefix: str | None = None,
-    source: str | None = None,
+    sources: Collection[str] | None = None,
     most: int = 10_000,
     vpn: Bgpvpn | None = None,
     *,
@@ -96,14 +96,15 @@ def routes(
 ) -> list[Plain]:
     """Return the routes of the RIB that fit, at most `most`; of a VPN: those that it imports or exports.
 
-    `received`: instead of them those of peers as they came, before the import policy.
+    `sources`: from these peers, by their addresses, or LOCAL.  `received`: instead of them those of peers as they came,
+    before the import policy.
     """
     heard = heard or {}
     wanted = None if family is None else Family.parse(family)
     if received:
-        rows = as_they_came({peer: each for peer, each in heard.items() if source in (None, peer)}, wanted)
+        rows = as_they_came({peer: each for peer, each in heard.items() if sources is None or peer in sources}, wanted)
     else:
-        rows = in_rib(node.rib, heard, wanted, source)
+        rows = in_rib(node.rib, heard, wanted, sources)
     return list(islice(_routes(node, rows, heard, route_target, prefix, vpn), most))
 
 
@@ -117,11 +118,13 @@ class Row(NamedTuple):
     path_id: int | None  # where the session has them (RFC 7911)
 
 
-def in_rib(rib: Rib, heard: Heard, wanted: Family | None = None, source_wanted: str | None = None) -> Iterator[Row]:
-    """Yield the routes of the RIB, of a family and a source if these are wanted."""
+def in_rib(
+    rib: Rib, heard: Heard, wanted: Family | None = None, sources: Collection[str] | None = None
+) -> Iterator[Row]:
+    """Yield the routes of the RIB, of a family and some sources if these are wanted."""
     for (family, source), table in rib.tables.items():
         peer = peer_of(source)
-        if wanted not in (None, family) or source_wanted not in (None, peer):
+        if wanted not in (None, family) or (sources is not None and peer not in sources):
             continue
         adj_rib_in = heard.get(peer)
         with_ids = adj_rib_in is not None and adj_rib_in.has_path_ids(family)

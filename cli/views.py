@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 MOST_ROUTES = 1000
 
-SESSIONS = ("peer", "address", "remote_as", "state", "since_s", "families", "routes_in", "routes_out", "last_error")
-ROUTES = ("family", "nlri", "source", "next_hop", "label", "vni", "local_pref", "route_targets", "imported_by")
-SELDOM = ("path_id", "stale")
-"""Shown where a route has one."""
+SESSIONS = (
+    *("peer", "address", "remote_as", "state", "since_s", "synced", "families", "routes_in", "routes_out"),
+    *("routes_rejected", "without_policy", "held_off", "last_error"),
+)
+ROUTES = (
+    *("family", "nlri", "source", "path_id", "stale", "next_hop", "label", "vni", "local_pref", "route_targets"),
+    "imported_by",
+)
+SELDOM = ("path_id", "stale", "routes_rejected", "without_policy", "held_off")
+"""Shown where a route or a session has one."""
 
 VPNS = ("name", "vpns", "ports", "table", "label", "routes", "vni", "macs", "vteps", *STATUS)
 KERNEL = ("object", "state", "reason")
@@ -82,16 +88,29 @@ def status(run: Run, watch: bool) -> None:
 @format_option
 @pass_run
 def sessions(run: Run, watch: bool) -> None:
-    """The BGP sessions, one for each peer."""
-    run.show(lambda: run.api.get("sessions"), lambda rows: table(rows, SESSIONS), watch=watch)
+    """The BGP sessions, one for each peer.
+
+    "synced" is yes when all that the peer has to say was heard. What its policies rejected, and why the session is held
+    off, are columns when there is such a thing. --format json has what was agreed, limits, and more.
+    """
+    run.show(lambda: run.api.get("sessions"), lambda rows: _table(rows, SESSIONS), watch=watch)
+
+
+def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> str:
+    return table(rows, [each for each in columns if each not in SELDOM or any(row.get(each) for row in rows)])
 
 
 @show.command()
-@click.option("--family", metavar="FAMILY", help="Only ipv4, ipv6, vpnv4, vpnv6, evpn or rtc.")
+@click.option("--family", metavar="FAMILY", help="Only of this address family.")
 @click.option("--rt", metavar="RT", help="Only with this route target.")
 @click.option("--prefix", metavar="PREFIX", help="Only to this prefix.")
 @click.option("--vpn", metavar="VPN", help="Only what this VPN imports.", shell_complete=names_of("bgpvpn"))
-@click.option("--source", metavar="PEER|local", help="Only from this peer, by its address or id, or our own.")
+@click.option(
+    "--source",
+    metavar="PEER|local",
+    help="Only from this peer, by its name or address, or our own.",
+    shell_complete=names_of("peer"),
+)
 @click.option("--received", is_flag=True, help="What peers told, before the import policies.")
 @click.option("--limit", type=int, default=MOST_ROUTES, metavar="N", show_default=True, help="At most so many.")
 @watch_option
@@ -106,7 +125,7 @@ def routes(run: Run, limit: int, received: bool, watch: bool, **filters: str | N
     def text(rows: list[dict[str, Any]]) -> str:
         if len(rows) >= limit:
             click.echo(f"these are the first {limit}; --limit shows more", err=True)
-        return table(rows, [*ROUTES[:3], *(each for each in SELDOM if any(row.get(each) for row in rows)), *ROUTES[3:]])
+        return _table(rows, ROUTES)
 
     asked = {**filters, "received": "yes" if received else None}
     run.show(lambda: run.api.get("routes", limit=str(limit), **asked), text, watch=watch)

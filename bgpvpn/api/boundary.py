@@ -51,9 +51,10 @@ class Node(Protocol):
         most: int,
         received: bool,
     ) -> list[Plain]:
-        """Return the routes that fit all that is given, at most so many; ValueError names a text that is wrong.
+        """Return the routes that fit all that is given, at most so many.
 
-        `received`: those of peers as they came, before the import policy.
+        `source`: a peer, by its name, id or address, or "local"; LookupError if there is none.  `received`: those of
+        peers as they came, before the import policy.
         """
 
     def instances(self) -> list[Plain]:

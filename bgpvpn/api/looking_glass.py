@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
+from ipaddress import ip_network
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,8 +14,16 @@ from starlette.responses import Response
 from bgpvpn.api.answers import ApiError, answer
 from bgpvpn.api.boundary import Node, Plain
 from bgpvpn.objects import Bgpvpn
+from speaker.values import Family, RouteTarget
 
 MOST_ROUTES = 10_000
+
+READ_AS: dict[str, Callable[[str], object]] = {
+    "family": Family.parse,
+    "rt": RouteTarget.parse,
+    "prefix": lambda text: ip_network(text, strict=False),
+}
+"""What filters of routes must be; ValueError for all else."""
 
 
 class Views:
@@ -54,6 +63,12 @@ class Views:
         received = asked.get("received", "no")
         if received not in ("yes", "no"):
             raise ApiError(HTTPStatus.BAD_REQUEST, "received", received, "received: takes yes or no")
+        for name, read in READ_AS.items():
+            if name in asked:
+                try:
+                    read(asked[name])
+                except ValueError as error:
+                    raise ApiError(HTTPStatus.BAD_REQUEST, name, asked[name], f"{name}: {error}") from error
         try:
             found = self.node.routes(
                 family=asked.get("family"),
@@ -64,8 +79,9 @@ class Views:
                 most=int(limit),
                 received=received == "yes",
             )
-        except ValueError as error:
-            raise ApiError(HTTPStatus.BAD_REQUEST, "query", str(request.url.query), str(error)) from error
+        except LookupError as error:
+            source = asked["source"]
+            raise ApiError(HTTPStatus.NOT_FOUND, "source", source, f"there is no peer {source!r}") from error
         return answer(found)
 
     async def explain(self, request: Request) -> Response:

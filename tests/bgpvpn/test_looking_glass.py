@@ -381,11 +381,11 @@ def test_routes_are_found_by_what_is_asked_for():
         ({"family": "vpnv6"}, {"64512:9 2001:db8::/32"}),
         ({"route_target": "1:2"}, {"64512:9 10.8.1.0/24"}),
         ({"prefix": "10.8.0.0/16"}, {"64512:9 10.8.0.0/16"}),
-        ({"source": "peer-2"}, {"64512:9 10.8.1.0/24"}),
+        ({"sources": ["peer-2"]}, {"64512:9 10.8.1.0/24"}),
         ({"vpn": vpns["a"]}, {"64512:9 10.8.0.0/16", "10.0.0.1:1 10.1.0.5/32"}),
         ({"vpn": vpns["b"]}, {"64512:9 10.8.1.0/24", "64512:9 10.8.2.0/24"}),
         ({"vpn": vpns["l2"]}, {mac}),
-        ({"vpn": vpns["a"], "source": "local"}, {"10.0.0.1:1 10.1.0.5/32"}),
+        ({"vpn": vpns["a"], "sources": ["local"]}, {"10.0.0.1:1 10.1.0.5/32"}),
         ({"route_target": "7:7"}, set()),
         ({}, everything),
     ]:
@@ -441,7 +441,7 @@ def test_routes_are_told_as_they_came_and_as_the_policy_left_them(add_path: bool
         heard.update(announced(Family.IPV4, saying(block(), med=med), key), 0.0)
 
     def rows(*, received: bool) -> set[tuple[str, int | None, int]]:
-        found = views.routes(made.node, heard={"peer-1": heard}, received=received, family="ipv4", source="peer-1")
+        found = views.routes(made.node, heard={"peer-1": heard}, received=received, family="ipv4", sources=["peer-1"])
         assert {each["source"] for each in found} == {"peer-1"}
         kept = [(each["nlri"], each["path_id"], each["med"]) for each in found]
         assert len(set(kept)) == len(kept)

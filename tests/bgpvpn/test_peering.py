@@ -59,10 +59,16 @@ def test_an_external_peer_without_a_policy_is_rejected_both_ways_and_says_so(tmp
                     assert shown(one) == []
                     assert one.state("peer", "scripted") == ("ACTIVE", REFUSED_BOTH_WAYS)
                     assert (one.session()["import_policy"], one.session()["routes_rejected"]) == ("reject", 2)
+                    assert one.session()["without_policy"] == REFUSED_BOTH_WAYS
                     assert "is not established" not in str(one.node.status()["degraded"])
                     one.node.write([attrs.evolve(wish, import_policy="accept", export_policy={"ipv4": "reject"})])
                     assert shown(one) == [("10.3.0.0/24", None), ("10.4.0.0/24", None)]
                     assert one.state("peer", "scripted") == ("ACTIVE", "")
+                    assert one.session()["without_policy"] == ""
+                    for source, found in (("scripted", 2), (SCRIPTED, 2), (wish.id, 2), ("local", 0)):
+                        assert len(shown(one, source=source)) == found, source
+                    with pytest.raises(LookupError):
+                        shown(one, source="nobody")
                     await silent(peer, "NOTIFICATION")
                     assert one.session()["established"] == 1
 

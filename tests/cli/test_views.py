@@ -122,6 +122,7 @@ def test_sessions_are_a_row_for_each_peer(daemon: Daemon) -> None:
             "remote_as": 64512,
             "state": "established",
             "since_s": 12.5,
+            "synced": True,
             "families": ["evpn", "vpnv4"],
             "routes_in": {"vpnv4": 3},
             "routes_out": {},
@@ -130,8 +131,23 @@ def test_sessions_are_a_row_for_each_peer(daemon: Daemon) -> None:
         }
     ]
     assert rows(daemon.say("show sessions"))[1] == [
-        "rr", "192.0.2.2", "64512", "established", "12.5", "evpn,vpnv4", "vpnv4=3", "-", "-",
+        "rr", "192.0.2.2", "64512", "established", "12.5", "yes", "evpn,vpnv4", "vpnv4=3", "-", "-",
     ]  # fmt: skip
+
+
+def test_a_session_with_few_routes_tells_why(daemon: Daemon) -> None:
+    ordinary = {"peer": "rr", "routes_rejected": 0, "without_policy": "", "held_off": None}
+    daemon.node.session_rows = [ordinary]
+    columns = rows(daemon.say("show sessions"))[0]
+    assert not {"routes_rejected", "without_policy", "held_off"} & set(columns)
+    for field, value, shown in (
+        ("routes_rejected", 7, "7"),
+        ("without_policy", "no import policy", "no import policy"),
+        ("held_off", {"reason": "vpnv4 limit", "for_s": 3.5}, "reason=vpnv4 limit for_s=3.5"),
+    ):
+        daemon.node.session_rows = [ordinary, {**ordinary, field: value}]
+        table = rows(daemon.say("show sessions"))
+        assert [row[table[0].index(field)] for row in table[2:]] == [shown], field
 
 
 def test_a_prefix_is_explained() -> None:

@@ -129,6 +129,8 @@ class FakeNode:
             "imported_by": vpn and (vpn.name or vpn.id),
         }
         rows = self.received_rows if received else self.route_rows
+        if source is not None and all(row["source"] != source for row in rows):
+            raise LookupError(source)
         found = [row for row in rows if all(_says(row[field], text) for field, text in wanted.items())]
         return found[:most]
 
