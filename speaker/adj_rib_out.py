@@ -29,9 +29,9 @@ from collections.abc import Iterator, Set
 from speaker.adj_rib_in import WITH_TARGETS
 from speaker.membership import Membership
 from speaker.outward import Towards
-from speaker.path import Attributes, Path
+from speaker.path import Attributes
+from speaker.rib import RibReader
 from speaker.session import Negotiated
-from speaker.table import Reader
 from speaker.terms import ACCEPT_ALL, Terms
 from speaker.update_group import (
     KEYS_AT_ONCE,
@@ -74,7 +74,7 @@ class AdjRibOut:
         self._families: list[Family] = []  # in the order in which they are told
         self._member: Member | None = None
         self._group: UpdateGroup | None = None
-        self._memberships: Reader[bytes, Path] | None = None
+        self._memberships: RibReader | None = None  # of all paths that it tells of each
         self._members_synced = False
         self._members_until = 0.0
         self._requests: list[bytes] = []
@@ -89,7 +89,7 @@ class AdjRibOut:
         self._families = sorted(negotiated.families, key=lambda family: (family is not Family.RTC, family))
         membership = None
         if Family.RTC in negotiated.families:
-            self._memberships = self._groups.rib.table(Family.RTC, self.source).reader()
+            self._memberships = self._groups.rib.reader((Family.RTC,), self.source)
             self._members_until = now + MEMBERSHIP_WAIT_S
             membership = Membership(())
         self._member = Member(self.source, self._families, membership)
@@ -104,7 +104,7 @@ class AdjRibOut:
         if self._member is not None and self._group is not None:
             self._groups.leave(self._member, self._group)
         if self._memberships is not None:
-            self._memberships.close()
+            self._groups.rib.close(self._memberships)
         self.negotiated = self._member = self._group = self._memberships = None
         self._members_synced = False
         self.told_all, self._requests, self._refreshes, self._refreshing = set(), [], {}, {}
@@ -136,7 +136,7 @@ class AdjRibOut:
     def members_unreadable(self) -> None:
         """The peer's RT memberships cannot be read any more: it gets all routes, as if it had never spoken of them."""
         if self._memberships is not None:
-            self._memberships.close()
+            self._groups.rib.close(self._memberships)
             self._memberships = None
             self._asked_for(None)
 
@@ -238,9 +238,11 @@ class AdjRibOut:
         """
         if self._member is None or self._group is None or self.negotiated is None:
             return b""
-        if self._memberships is not None and self._memberships.dirty:
-            self._memberships.take()
-            self._asked_for(Membership(self._memberships.table.rows))
+        if self._memberships is not None and len(self._memberships):
+            parts = self._memberships.parts.values()
+            for part in parts:
+                part.take()
+            self._asked_for(Membership({key for part in parts for key in part.table.rows}))
         out: list[bytes] = []
         if self._requests and not self._behind(Family.RTC):  # the answer shall know of our latest memberships
             out, self._requests = self._requests, []

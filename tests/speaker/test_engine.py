@@ -19,7 +19,18 @@ from speaker.wire.attribute import Interner
 from speaker.wire.capability import GracefulRestart
 from speaker.wire.update import Update
 from tests.fakes.messages import message, write
-from tests.speaker.routes import Listener, announced, block, extra, member_key, on_the_wire, session, target, vpn_key
+from tests.speaker.routes import (
+    Listener,
+    announced,
+    block,
+    extra,
+    member_key,
+    on_the_wire,
+    session,
+    target,
+    vpn_key,
+    withdrawn,
+)
 
 VPNV4, EVPN, RTC = Family.VPNV4, Family.EVPN, Family.RTC
 A, B = (vpn_key(f"10.0.{n}.0/24") for n in range(2))
@@ -184,6 +195,20 @@ def test_memberships_decide_what_a_peer_gets_until_they_cannot_be_read() -> None
     far.hear(neighbour.output(1 << 16))
     assert far.held.keys() == {(VPNV4, A), (VPNV4, B)}
     assert speaker.held("p", RTC) == set()
+
+
+def test_a_membership_counts_as_long_as_one_path_of_it_is_there() -> None:  # RFC 4684, with RFC 7911
+    speaker = Speaker()
+    agreed = attrs.evolve(session(VPNV4, RTC), add_path_receive=frozenset({RTC}))
+    neighbour, far = speaker.engine.add("p"), Listener(agreed)
+    speaker.say(VPNV4, A, 1)
+    neighbour.up(agreed, 0.0)
+    first, second = (bytes((0, 0, 0, number)) + member_key(1) for number in (1, 2))
+    neighbour.update(announced(RTC, block(), first, second), 0.0)
+    for path, held in ((first, {(VPNV4, A)}), (second, set())):
+        neighbour.update(withdrawn(RTC, path), 0.0)
+        far.hear(neighbour.output(1 << 16))
+        assert far.held.keys() == held
 
 
 def test_a_change_of_what_is_imported_asks_for_the_new_and_drops_the_old() -> None:

@@ -205,8 +205,8 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     "a refresh begins before End-of-RIB": ("adj_rib_out", "and family in self.told_all\n", "and True\n"),
     "memberships are looked at once": (
         "adj_rib_out",
-        "self._asked_for(Membership(self._memberships.table.rows))",
-        "self._member.membership = Membership(self._memberships.table.rows)",
+        "self._asked_for(Membership({key for part in parts for key in part.table.rows}))",
+        "self._member.membership = Membership({key for part in parts for key in part.table.rows})",
     ),
     "a change of memberships forgets the log": (
         "adj_rib_out",
