@@ -178,9 +178,10 @@ def usable(update: Update, case: Case) -> None:
 def _announced(family: Family, routes: dict[bytes, Any], again: UpdateDecoder, case: Case) -> None:
     attributes: Attributes = next(iter(routes.values())).attributes
     add_path = family in case.add_path
+    shared: dict[bytes, Path] = {}  # not attributes.paths, which is forgotten when all blocks take too much
     for key, path in list(routes.items())[:SHOWN]:
         assert key_text(family, key[4 * add_path :])
-        assert path is attributes.path(path.extra), "a path that is not interned"
+        assert path is shared.setdefault(path.extra, path), "a path that is not interned"
     address_text(attributes.next_hop)
     assert all(map(community_text, attributes.ext_communities))
     for key, path in list(routes.items())[:DECIDED]:
