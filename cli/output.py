@@ -61,8 +61,14 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def fields(thing: Mapping[str, Any]) -> str:
-    """Return one thing as a table with a line for each field."""
-    return table([{"field": name, "value": value} for name, value in flat(thing).items()], ("field", "value"))
+    """Return one thing as a table with a line for each field, and for each thing of several in one: name[0]."""
+    rows = []
+    for name, value in flat(thing).items():
+        if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+            rows += [{"field": f"{name}[{number}]", "value": each} for number, each in enumerate(value)]
+        else:
+            rows.append({"field": name, "value": value})
+    return table(rows, ("field", "value"))
 
 
 def flat(thing: Mapping[str, Any]) -> dict[str, Any]:

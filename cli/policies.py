@@ -30,7 +30,9 @@ def policy() -> None:
     """What becomes of the routes of peers.
 
     A policy is written in a file, TOML or JSON, as a [[policy]] of bgpvpn.toml, which says what it can be. Those that
-    are in that file are shown, and changed only there.
+    are in that file are shown, and changed only there. What `bgpvpn -f json policy show` prints can be given back.
+
+    Two are always there, and are not shown: accept and reject.
     """
 
 
@@ -84,8 +86,17 @@ def _read(file: IO[bytes]) -> list[dict[str, Any]]:
         found = found["policy"] if list(found) == ["policy"] else [found]
     if not isinstance(found, list) or not found or not all(isinstance(each, dict) for each in found):
         raise click.UsageError("there is no policy in the file")
-    return found
+    return [_as_written(each) for each in found]
 
+
+def _as_written(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a policy without what `policy show -f json` adds, so that this can be changed and given back."""
+    return (
+        {name: found[name] for name in found if name not in ADDED} if found.keys() >= {"status", "revision"} else found
+    )
+
+
+ADDED = ("id", "status", "statements", "revision", "created_at", "updated_at")
 
 ROUTE = (
     click.option("--rd", metavar="RD", help="The route distinguisher of a VPN or EVPN route."),

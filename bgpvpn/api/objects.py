@@ -47,8 +47,9 @@ class Objects:
         id_ = fields["name"] if self.kind == "policy" else str(uuid.uuid4())
         fields = {"id": id_, **self._resolved(fields)}
         if self.node.intent.tables[self.kind].get(fields["id"]) is not None:
-            message = f"id: there is a {self.kind} {fields['id']!r} already"
-            raise ApiError(HTTPStatus.CONFLICT, "id", fields["id"], message)
+            where = "name" if self.kind == "policy" else "id"
+            message = f"{where}: there is a {self.kind} {fields['id']!r} already"
+            raise ApiError(HTTPStatus.CONFLICT, where, fields["id"], message)
         if "project_id" not in fields and self.kind in ("subnet", "port"):
             network = self.node.intent.networks.get(fields.get("network_id") or "")
             fields["project_id"] = network.project_id if network is not None else "default"

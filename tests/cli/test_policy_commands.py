@@ -62,6 +62,25 @@ def test_a_policy_is_made_of_a_file_in_any_form(daemon: Daemon, text: str, tmp_p
     assert daemon.ask("policy list") == []
 
 
+def test_what_is_shown_of_a_policy_can_be_given_back(daemon: Daemon) -> None:
+    daemon.say("policy create", TOML)
+    shown = daemon.say("-f json policy show in")
+    daemon.say("policy set in", "default = 'accept'")
+    daemon.say("policy set in", shown)
+    assert daemon.ask("policy show in")["statement"] == STATEMENT
+    lines = [line.split(maxsplit=1) for line in daemon.say("policy show in").splitlines()]
+    assert [words for words in lines if words[0].startswith("statement[")] == [
+        [
+            "statement[0]",
+            "name=theirs match=prefixes=10.3.0.0/16 le 24 set=local_pref=200 communities=add=64512:1 then=accept",
+        ],
+        ["statement[1]", "name=rest match=as_path=contains=1 then=reject"],
+    ]
+    refused = daemon.call("policy set in", '{"id": "in"}')
+    assert "id: is not known" in refused.stderr
+    assert "name: there is a policy 'in' already" in daemon.call("policy create", TOML).stderr
+
+
 def test_everything_that_is_wrong_with_a_policy_is_told(daemon: Daemon) -> None:
     wrong = {"name": "in", "statement": [{"match": {"prefixes": ["x"], "comunities": []}, "then": "drop"}]}
     refused = daemon.call("policy create", json.dumps(wrong))
