@@ -15,7 +15,8 @@ has to be asked for: `wanted_again` names the families, and the engine asks.
 At its limit a family takes no new keys, only news of those that it has.  Which keys it has then depends on the order in
 which they came, and cannot but.  When a tenth is free again the peer is asked for all.
 
-Keys are as the peer says them: with ADD-PATH the path identifier stands in front (RFC 7911; see slots.py).
+Keys are as the peer says them: with ADD-PATH the path identifier stands in front (RFC 7911; see slots.py).  What had no
+slot is asked for again when a quarter of those of its destination is free.
 
 What concerns all routes of a family is done in shares, by `step`, and no message waits for it: routes that go are
 `leaving`, and those that something else applies to wait in `again` or `outliving`.  What is leaving counts no more, and
@@ -112,6 +113,7 @@ class AdjRibIn:
         self.reports: list[str] = []  # what an operator wants to know; the engine empties it
         self._slots: dict[Family, Slots] = {}
         self._plain: frozenset[Family] = frozenset()  # families of the session that go to the RIB as they are
+        self._crowded: dict[Family, set[bytes]] = {}  # NLRI keys of which a path had no slot; bounded
         self._unkept: set[Family] = set()  # families of which something was let go because nobody imported it
         self._near: dict[Family, int] = {}  # families that were reported: 1 near their limit, 2 above
         self._stale_since: dict[Family, float] = {}
@@ -125,6 +127,7 @@ class AdjRibIn:
         origin = Origin(not negotiated.ibgp, negotiated.remote_router_id)
         self.rib.origins[self.source] = origin
         self.synced, self.disabled, self._overdue, self._unkept = set(), set(), set(), set()
+        self._crowded = {}
         self.keep_all = not negotiated.route_refresh
         for family in list(self.stale):
             if not self._preserved(family, negotiated):
@@ -278,6 +281,9 @@ class AdjRibIn:
             if not slots.put(key, result) and not self._put_in_place(family, key, result):
                 held.discard(key)
                 self._refuse(family, (key,), TOO_MANY_PATHS)
+                crowded = self._crowded.setdefault(family, set())
+                if len(crowded) < REFUSALS_KEPT:
+                    crowded.add(slots.nlri(key))
                 return False
         if result is path:
             held.discard(key)
@@ -318,6 +324,8 @@ class AdjRibIn:
         if self.held[family]:
             self.held[family].discard_all(keys)
             self.rejected[family].difference_update(keys)
+        if family in self._crowded:
+            self._find_slots(family, keys)
         leaving = self.leaving.get(family)
         if leaving is not None:
             leaving.difference_update(keys)
@@ -448,6 +456,13 @@ class AdjRibIn:
         if family in self.blocked and self._ask(family):
             del self.blocked[family]
             self._report(f"family={family.text} routes={self.count(family)} unblocked: asked for again")
+
+    def _find_slots(self, family: Family, keys: Iterable[bytes]) -> None:
+        """Ask again for paths that had no slot when a quarter of those of their destination is free."""
+        slots, crowded = self._slots[family], self._crowded[family]
+        for nlri in crowded.intersection(map(slots.nlri, keys)):
+            if len(slots.told_of(nlri)) * 4 <= MOST_PATHS * 3 and self._ask(family):
+                crowded.discard(nlri)
 
     def _ask(self, family: Family) -> bool:
         if self.negotiated is None or not self.negotiated.route_refresh or family in self.disabled:

@@ -91,6 +91,40 @@ def test_more_paths_than_there_are_slots_are_refused_with_the_reason() -> None:
     assert list(peer.adj_rib_in.refusals()) == []
 
 
+def test_a_peer_is_asked_again_for_paths_that_had_no_slot_when_a_quarter_of_the_slots_is_free() -> None:
+    peer = with_paths()
+    everything = [told(number, A) for number in range(MOST_PATHS + 8)]
+    peer.hear(VPNV4, block(1), *everything)
+    assert len(peer.paths()) == MOST_PATHS
+    peer.lose(VPNV4, *everything[:7])
+    assert peer.adj_rib_in.wanted_again == set(), "not for each path that goes"
+    peer.lose(VPNV4, everything[7])
+    assert peer.adj_rib_in.wanted_again == {VPNV4}
+    peer.adj_rib_in.wanted_again.clear()
+    peer.lose(VPNV4, everything[8])
+    assert peer.adj_rib_in.wanted_again == set(), "it was asked already"
+    peer.hear(VPNV4, block(1), *everything[9:])
+    assert set(peer.adj_rib_in.sources(VPNV4, A)) == set(range(9, MOST_PATHS + 8))
+
+
+def test_a_peer_that_comes_back_with_other_path_identifiers_is_asked_for_what_its_stale_paths_left_no_slot_for() -> (
+    None
+):
+    peer = Peer()
+    fields = {"add_path_receive": frozenset({VPNV4}), "graceful": graceful(VPNV4)}
+    lost = peer.up(VPNV4, **fields)
+    peer.hear(VPNV4, block(1), *(told(number, A) for number in range(20)))
+    peer.adj_rib_in.down(lost, True, 0.0)
+    peer.up(VPNV4, **fields)
+    again = [told(100 + number, A) for number in range(20)]
+    peer.hear(VPNV4, block(1), *again)
+    peer.adj_rib_in.update(Update(end_of_rib=VPNV4), 0.0)
+    peer.settle()
+    assert peer.adj_rib_in.wanted_again == {VPNV4}
+    peer.hear(VPNV4, block(1), *again)
+    assert set(peer.adj_rib_in.sources(VPNV4, A)) == set(range(100, 120))
+
+
 def test_paths_that_are_refused_unwanted_or_of_a_lost_family_leave_their_slot() -> None:
     peer = with_paths()
     for last in ("refused", "unwanted", "pruned", "disabled"):
