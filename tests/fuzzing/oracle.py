@@ -18,7 +18,7 @@ import attrs
 
 from speaker import session
 from speaker.errors import BgpError, DisableFamily, SessionReset
-from speaker.path import AS_CONFED_SEQUENCE, AS_SEQUENCE, Attributes
+from speaker.path import AS_CONFED_SEQUENCE, AS_SEQUENCE, Attributes, Path
 from speaker.session import Close, Down, Routes, Send, Session, Settings
 from speaker.values import Family, address_text, key_text
 from speaker.wire.attribute import Interner
