@@ -12,6 +12,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -260,6 +261,9 @@ PEER_OPTIONS = [
 ]
 """Of [[peer]]; the password stands in a file of its own."""
 
+OTHERS_DEPEND_ON = ("address", "remote_as", "families", "role")
+"""Options of [[peer]] without which what is said of others may not be true."""
+
 POLICY_OPTIONS = [field.name for field in attrs.fields(Policy) if field.name != "id"]
 """Of [[policy]]."""
 
@@ -284,7 +288,7 @@ class _Reading:
         self._refuse_unknown("", self.tree, [*SECTIONS, *LISTS])
         sections: dict[str, Any] = {name: self._section(name, section) for name, section in SECTIONS.items()}
         policies = self._policies()
-        peers = self._peers(sections["bgp"] or BgpConfig(), [policy.name for policy in policies])
+        peers = self._peers(sections["bgp"] or BgpConfig())
         stations = self._stations()
         if self.faults:
             raise ConfigError(self.path, sorted(self.faults, key=lambda fault: fault.line))
@@ -357,20 +361,22 @@ class _Reading:
                 self._fault(name, 0, key, "is wanted")
         return section(**values) if len(self.faults) == before else None
 
+    def _sections(self, name: str) -> list[dict[str, Any]] | None:
+        """Return the sections of a list; None when it is written as something else."""
+        given = self.tree.get(name, [])
+        return given if isinstance(given, list) and all(isinstance(each, dict) for each in given) else None
+
     def _each(self, section: str, known: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the number and the options of each section of a list that has what is wanted and nothing unknown."""
-        given = self.tree.get(section, [])
-        if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
+        """Yield the number and the known options of each section of a list that has what is wanted."""
+        if self._sections(section) is None:
             self._fault("", 0, section, f"is a list of sections, [[{section}]]")
-            return
-        for index, options in enumerate(given):
-            before = len(self.faults)
+        for index, options in enumerate(self._sections(section) or ()):
             self._refuse_unknown(section, options, known, index)
             for key in wanted:
                 if key not in options:
                     self._fault(section, index, key, "is wanted")
-            if len(self.faults) == before:
-                yield index, options
+            if all(key in options for key in wanted):
+                yield index, {key: options[key] for key in options if key in known}
 
     def _stations(self) -> tuple[BmpConfig, ...]:
         stations: dict[tuple[str, int], BmpConfig] = {}
@@ -402,7 +408,8 @@ class _Reading:
             policies[policy.name] = policy
         return tuple(policies.values())
 
-    def _peers(self, bgp: BgpConfig, policies: Sequence[str]) -> tuple[Peer, ...]:
+    def _peers(self, bgp: BgpConfig) -> tuple[Peer, ...]:
+        policies = [each.get("name") for each in self._sections("policy") or ()]  # wrong ones too
         peers: dict[str, Peer] = {}
         for index, options in self._each("peer", PEER_OPTIONS, ("address", "remote_as")):
             peer = self._peer(index, options, bgp)
@@ -418,22 +425,32 @@ class _Reading:
         return tuple(peers.values())
 
     def _peer(self, index: int, options: dict[str, Any], bgp: BgpConfig) -> Peer | None:
+        """Read one peer; an option that is wrong is left out, to find what else is, unless others depend on it."""
         fields = {
             "families": bgp.families,
             "hold_time_s": bgp.hold_time_s,
             "restart_time_s": bgp.restart_time_s,
             **options,
         }
-        try:
-            if "password_file" in fields:
-                fields["password"] = self._secret("password_file", fields.pop("password_file"))
-            fields["tcp_ao"] = self._ao_keys(fields.get("tcp_ao", []))
-            peer = Peer(id="unnamed", **fields)
-        except IntentError as error:
-            field = "password_file" if error.field == "password" else error.field
-            self._fault("peer", index, field, error.reason)
-            return None
-        return attrs.evolve(peer, id=f"configured-{peer.address.replace('/', '-')}")
+        for option, field, read in (
+            ("password_file", "password", partial(self._secret, "password_file")),
+            ("tcp_ao", "tcp_ao", self._ao_keys),
+        ):
+            if option in options:
+                try:
+                    fields[field] = read(fields.pop(option))
+                except IntentError as error:
+                    self._fault("peer", index, option, error.reason)
+        while True:
+            try:
+                peer = Peer(id="unnamed", **fields)
+            except IntentError as error:
+                self._fault("peer", index, "password_file" if error.field == "password" else error.field, error.reason)
+                if error.field not in fields or error.field in OTHERS_DEPEND_ON:
+                    return None
+                del fields[error.field]
+            else:
+                return attrs.evolve(peer, id=f"configured-{peer.address.replace('/', '-')}")
 
     def _ao_keys(self, keys: Any) -> Any:
         """Put the secrets of TCP-AO keys in the place of the names of their files."""

@@ -143,6 +143,27 @@ def test_what_is_set_is_what_is_read() -> None:
             ["line 8: peer[0].password_file: /nowhere/key cannot be read: No such file"],
         ),
         (
+            NODE + '[[peer]]\naddress = "192.0.2.1"\nremote_as = 1\nrolle = "peer"\nport = 0\n'
+            'password_file = "/nowhere/key"\nimport_policy = "nope"\npaths_out = 99\ntcp_ao = 5\n',
+            [
+                "line 8: peer[0].rolle: is not known; did you mean role?",
+                "line 9: peer[0].port: takes a number from 1 to 65535, not 0",
+                "line 10: peer[0].password_file: /nowhere/key cannot be read: No such file",
+                "line 11: peer[0].import_policy: there is no [[policy]] 'nope'",
+                "line 12: peer[0].paths_out: takes a number from 1 to 32, not 99",
+                "line 13: peer[0].tcp_ao: takes a list of tables",
+            ],
+        ),
+        (
+            NODE + '[[peer]]\naddress = "192.0.2.1"\nremote_as = 1\nstrict_role = true\nrole = "pear"\n'
+            '[[policy]]\nname = "in"\ndefalt = "no"\ndefault = "no"\n',
+            [
+                "line 9: peer[0].role: takes ",
+                "line 12: policy[0].defalt: is not known; did you mean default?",
+                "line 13: policy[0].default: takes accept or reject, not 'no'",
+            ],
+        ),
+        (
             NODE + "peer = 5\n[peer]\n",
             ["line 5: node.peer: is not known", "line 6: peer: is a list of sections, [[peer]]"],
         ),
@@ -201,7 +222,6 @@ export_policy = { vpnv4 = "in", evpn = "out" }
             "line 22: policy[2].name: is wanted",
             "line 23: policy[2].nam: is not known; did you mean name?",
             "line 27: peer[0].import_policy: there is no [[policy]] 'nope'",
-            "line 28: peer[0].export_policy: there is no [[policy]] 'in'",
             "line 28: peer[0].export_policy: there is no [[policy]] 'out'",
         ],
         strict=True,
