@@ -11,6 +11,9 @@ A start goes like this (RFC 4724 section 4.1):
 
     store read --> kernel read --> what is missing added --> sessions --> own routes told --> End-of-RIB sent
     --> End-of-RIB heard from all peers, or the deferral time over --> gate open: differences are written
+
+Peers that come from a prefix cannot be counted: with such, over a kernel that was kept, and before End-of-RIB of a
+reflector, it is always the deferral time.
 """
 
 from __future__ import annotations
@@ -117,7 +120,7 @@ class RunningNode:
             self.intent,
             self.engine,
             self.transport,
-            starting=lambda: not self.reconciler.synced,
+            starting=lambda: not (self.engine.selected and self.reconciler.synced),
             # Without VPNs there is nothing of ours to lose: what we told is reflected, and forwarded by others.
             preserved=lambda: self._restarting or not len(self.intent.bgpvpns),
             time=self._loop.time,
@@ -303,11 +306,13 @@ class RunningNode:
             return
         peers = self.intent.peers.rows.values()
         wanted = [canonical(peer.address) for peer in peers if peer.admin_state_up and not peer.dynamic]
-        if not self.engine.selected and (expired or self.engine.heard_all(wanted)):
+        # Who comes from a prefix cannot be named, so only time tells that all have come.
+        unnamed = any(peer.admin_state_up and peer.dynamic for peer in peers)
+        if not self.engine.selected and (expired or (not unnamed and self.engine.heard_all(wanted))):
             self.engine.select()
             self.transport.pump_soon()
         if not self.reconciler.synced and not self._node_work:
-            synced = self.engine.synced(wanted)
+            synced = not (unnamed and self._restarting) and self.engine.synced(wanted)
             if synced or expired:
                 reason = "all peers are in sync" if synced else "the deferral time is over"
                 log.info("gate=open reason=%r after_s=%.1f", reason, now - self.started_at)
@@ -321,7 +326,7 @@ class RunningNode:
             times.append(self.reconciler.deadline())
         if self._worked_at + QUIET_S > now:
             times.append(self._worked_at + QUIET_S)
-        if not self.reconciler.synced and not self._interrupted:
+        if not (self.engine.selected and self.reconciler.synced) and not self._interrupted:
             times.append(self.started_at + self.config.bgp.deferral_s)
         if self._storing_failed_at is not None:
             times.append(self._storing_failed_at + STORE_RETRY_S)

@@ -362,6 +362,46 @@ def test_nothing_is_removed_before_all_peers_said_all_or_the_deferral_time_is_ov
     run(story)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_where_peers_may_come_that_nobody_can_name_a_kept_kernel_waits_for_the_deferral_time(
+    tmp_path: Path, kept: bool
+) -> None:
+    async def story() -> None:
+        async with standing(tmp_path) as lab:
+            one = lab.site(1, deferral_s=5)
+            if kept:
+                one.kernel.rows["link"][LEFT] = VrfLink("bgpvpn:vrf:old", 100099)
+            one.start().write([*one.wishes(), Peer(id="many", address="127.0.2.0/24", remote_as=64512)])
+            await advance(4.5)
+            assert one.node.status()["synced"] is not kept
+            assert (LEFT in one.kernel.rows["link"]) is kept
+            await advance(0.6)
+            await until(lambda: one.node.status()["synced"] and LEFT not in one.kernel.rows["link"])
+
+    run(story)
+
+
+def test_a_reflector_of_peers_that_nobody_can_name_says_End_of_RIB_when_the_deferral_time_is_over(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with standing(tmp_path) as lab:
+            one = lab.site(1, deferral_s=5)
+            fields: dict[str, Any] = {"remote_as": 64512, "families": ("vpnv4", "evpn")}
+            wish = Peer(id="many", address="127.0.2.0/24", route_reflector_client=True, **fields)
+            one.start().write([wish])
+            await advance(1.0)
+            async with await ScriptedPeer.dial("127.0.1.1", lab.port, source="127.0.2.5") as peer:
+                opened = await peer.establish(OPEN)
+                assert "restart=120!N:vpnv4+,evpn+" in opened, "it keeps what we reflected before, and waits not for us"
+                await peer.say("END-OF-RIB vpnv4", "END-OF-RIB evpn")
+                await silent(peer, "END-OF-RIB")
+                await advance(5.0)
+                await peer.expect("END-OF-RIB vpnv4")
+
+    run(story)
+
+
 def test_End_of_RIB_is_said_after_all_that_can_be_announced(tmp_path: Path) -> None:
     async def story() -> None:
         async with standing(tmp_path) as lab:
