@@ -65,11 +65,12 @@ async def _dispatch(methods: dict[str, Operation], request: Request) -> Response
 def _operations(node: Node) -> Iterable[Operation]:
     for kind in CLASSES:
         objects, path = Objects(node, kind), f"/v1/{plural(kind)}"
+        a_kind = f"an {kind}" if kind == "association" else f"a {kind}"
         yield Operation("GET", path, objects.show_all, f"List {plural(kind)}", kind, filters=filters_of(kind))
-        yield Operation("POST", path, objects.create, f"Make a {kind}", kind)
-        yield Operation("GET", f"{path}/{{ref}}", objects.show, f"Show a {kind}", kind)
-        yield Operation("PATCH", f"{path}/{{ref}}", objects.change, f"Change a {kind}", kind)
-        yield Operation("DELETE", f"{path}/{{ref}}", objects.remove, f"Remove a {kind} with what refers to it", kind)
+        yield Operation("POST", path, objects.create, f"Make {a_kind}", kind)
+        yield Operation("GET", f"{path}/{{ref}}", objects.show, f"Show {a_kind}", kind)
+        yield Operation("PATCH", f"{path}/{{ref}}", objects.change, f"Change {a_kind}", kind)
+        yield Operation("DELETE", f"{path}/{{ref}}", objects.remove, f"Remove {a_kind} with what refers to it", kind)
     below, path = Objects(node, "association"), "/v1/bgpvpns/{ref}/associations"
     yield Operation("GET", path, below.show_all_below, "List what is bound to a VPN", "association")
     words = "Bind a network or a port to a VPN"

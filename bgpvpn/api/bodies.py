@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from bgpvpn.api.policy_schema import ROUTE, STATEMENT
 from bgpvpn.objects import Kind
 
 Id = Annotated[str, Meta(description="made by the node when it is not given")]
@@ -127,7 +128,7 @@ class PolicyBody(msgspec.Struct, forbid_unknown_fields=True):
         Literal["accept", "reject"], Meta(description="of a route that no statement accepts or rejects")
     ] = "reject"
     statement: Annotated[
-        list[dict[str, Any]], Meta(description='{"name", "match": {...}, "set": {...}, "then"}, looked at in order')
+        list[dict[str, Any]], Meta(description="looked at in order", extra_json_schema={"items": STATEMENT})
     ] = []
 
 
@@ -138,13 +139,7 @@ class PolicyTest(msgspec.Struct, forbid_unknown_fields=True):
     direction: Annotated[Literal["in", "out"], Meta(description="what it told us, or what it would be told")] = "in"
     family: Annotated[str | None, Meta(description="wanted with a route; with a peer: only this one")] = None
     prefix: Annotated[str | None, Meta(description="with a peer: only routes to it")] = None
-    route: Annotated[
-        dict[str, Any] | None,
-        Meta(
-            description="prefix, rd, route_type, as_path, communities, ext_communities, large_communities, "
-            "route_targets, next_hop, local_pref, med, neighbour, neighbour_as"
-        ),
-    ] = None
+    route: Annotated[dict[str, Any], Meta(extra_json_schema=ROUTE)] | None = None
     limit: Annotated[int, Meta(ge=1, le=10_000, description="at most so many routes")] = 1000
 
 

@@ -4,18 +4,23 @@ import asyncio
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from bgpvpn import policies, trial
+from bgpvpn.api import policy_schema
 from bgpvpn.api.answers import WHAT
 from bgpvpn.objects import CLASSES, plural
+from speaker.policy import AsPathMatch, Changes, Edit, Match
 from tests.bgpvpn.api.serving import in_loop, ok, served
 from tests.fakes.node import FakeNode
 
@@ -33,6 +38,31 @@ BODIES: dict[str, dict[str, Any]] = {
 """One body for each path that takes one, in an order in which what they refer to is there."""
 
 PAGE = (Path(__file__).parents[3] / "docs/api.md").read_text()
+
+EXAMPLE = """
+[[policy]]
+name = "in"
+[[policy.statement]]
+name = "theirs"
+then = "next"
+match.families = ["vpnv4"]
+match.neighbours = ["192.0.2.0/24", 64500]
+match.prefixes = ["10.0.0.0/8 ge 9 le 24"]
+match.route_types = [2]
+match.communities = ["64512:*", "no-export"]
+match.ext_communities = ["origin:64500:*"]
+match.large_communities = ["64512:1:*"]
+match.route_targets = ["64512:1"]
+match.as_path = { neighbour_as = [1], originated_in = [2], contains = [3], max_length = 10 }
+match.next_hop = ["192.0.2.0/24"]
+set.local_pref = 200
+set.med = 5
+set.next_hop = "192.0.2.1"
+set.communities = { remove = ["64512:*"], add = ["64512:1"] }
+set.large_communities = { replace = ["64512:1:1"] }
+set.route_targets = { rewrite = { "64500:1" = "64512:1" } }
+set.prepend = { as = 64512, times = 2 }
+"""
 
 QUERIES = {"/v1/explain": "?prefix=10.0.0.0/8"}
 
@@ -76,6 +106,34 @@ async def test_the_document_is_openapi_3_1_and_names_all_paths_once(tmp_path: Pa
         assert len(set(named)) == len(named)
         assert ("{ref}" in path) == ("ref" in named)
         assert "password" not in named
+
+
+def test_the_document_has_every_field_of_a_policy_and_of_a_route_that_one_is_tried_on() -> None:
+    match, changes = policy_schema.MATCH["properties"], policy_schema.SET["properties"]
+    named = {"next_hops": "next_hop"}
+    assert set(match) == {named.get(field.name, field.name) for field in attrs.fields(Match)}
+    assert set(match["as_path"]["properties"]) == {field.name for field in attrs.fields(AsPathMatch)}
+    assert set(changes) == {field.name for field in attrs.fields(Changes)}
+    assert set(changes["route_targets"]["properties"]) == {field.name for field in attrs.fields(Edit)}
+    assert set(policy_schema.ROUTE["properties"]) == set(trial.FIELDS)
+    schema = {"type": "array", "items": policy_schema.STATEMENT}
+    (example,) = tomllib.loads(EXAMPLE)["policy"]
+    for statements, right in (
+        (example["statement"], True),
+        ([{"then": "drop"}], False),
+        ([{}], False),
+        ([{"then": "accept", "match": {"prefix": ["10.0.0.0/8"]}}], False),
+        ([{"then": "accept", "match": {"communities": []}}], False),
+        ([{"then": "accept", "set": {"communities": {"replace": []}}}], True),
+        ([{"then": "accept", "set": {"prepend": {"times": 33}}}], False),
+    ):
+        assert Draft202012Validator(schema).is_valid(statements) == right, statements
+        try:
+            policies.read("p", "reject", statements)
+        except policies.PolicyError:
+            assert not right, statements
+        else:
+            assert right, statements
 
 
 @in_loop
