@@ -401,8 +401,12 @@ class AdjRibIn:
             if limit is None or limit.action != "restart":
                 continue
             more = sum(len(routes) for each, routes in update.announced if each is family)
-            if self.count(family) + more > limit.most and self._grows_above(family, limit.most, update):
+            if self._fresh(family) + more > limit.most and self._grows_above(family, limit.most, update):
                 raise PrefixLimitReached(family, limit.most, limit.restart_s)
+
+    def _fresh(self, family: Family) -> int:
+        """Return how many routes the peer told in this session: stale ones may be the same, by other keys."""
+        return self.count(family) - len(self.stale.get(family, ()))
 
     def _grows_above(self, family: Family, most: int, update: Update) -> bool:
         """Whether an UPDATE brings new keys and there are more than `most` then."""
@@ -419,9 +423,10 @@ class AdjRibIn:
                 for key, path in routes.items():
                     result = self._result(family, key, path)
                     kept[key] = self._wanted(family, (result or path).attributes)
-        known = {key: self._knows(family, key) for key in kept}
+        stale = self.stale.get(family, ())
+        known = {key: key not in stale and self._knows(family, key) for key in kept}
         grown = sum(kept[key] - known[key] for key in kept)
-        return any(kept[key] and not known[key] for key in kept) and self.count(family) + grown > most
+        return any(kept[key] and not known[key] for key in kept) and self._fresh(family) + grown > most
 
     def _measure(self, family: Family, limit: PrefixLimit, above: bool, now: float) -> None:
         """Say once that a family is near its limit, and once that it is at it."""

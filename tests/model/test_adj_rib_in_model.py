@@ -270,10 +270,10 @@ class Twin:
         """Take an UPDATE; False if it goes beyond a limit that ends the session."""
         came, limit = self.as_kept(family, number), self.limits.get(family)
         if limit is not None and limit.action == "restart" and keys:
-            left = {key for _, key in self.of(family)} - set(gone) - set(keys)
+            fresh = {key for _, key in self.of(family)} - {key for _, key in self.of(family, stale=True)}
+            left = fresh - set(gone) - set(keys)
             left |= {key for key in keys if not self.refuses(family, number) and self.wanted((family, key), came)}
-            new = left - {key for _, key in self.of(family)}
-            if new and len(left) > limit.most:
+            if left - fresh and len(left) > limit.most:
                 return False
         for key in gone:
             self.spoken_of((family, key))

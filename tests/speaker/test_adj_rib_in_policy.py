@@ -463,6 +463,21 @@ def test_a_limit_may_end_the_session_and_then_nothing_of_the_update_is_taken() -
         assert peer.held() == set(keys)
 
 
+def test_what_is_stale_does_not_end_the_session_of_a_peer_that_comes_back_with_other_keys() -> None:
+    peer = limited(4, action="restart")
+    fields: dict[str, Any] = {"add_path_receive": frozenset({VPNV4}), "graceful": graceful(VPNV4)}
+    lost = peer.up(VPNV4, **fields)
+    peer.hear(VPNV4, block(1), *(told(1, key) for key in KEYS[:4]))
+    peer.adj_rib_in.down(lost, True, 0.0)
+    peer.up(VPNV4, **fields)
+    peer.hear(VPNV4, block(1), told(1, KEYS[0]), *(told(2, key) for key in KEYS[:3]))
+    with pytest.raises(PrefixLimitReached):
+        peer.hear(VPNV4, block(1), told(1, KEYS[1]))
+    peer.adj_rib_in.update(Update(end_of_rib=VPNV4), 0.0)
+    peer.settle()
+    assert peer.adj_rib_in.counts() == {VPNV4: 4}
+
+
 @pytest.mark.parametrize("importing", [ACCEPT_ALL.importing, preferring(3), reject])
 def test_what_counts_is_what_is_kept_of_all_paths_rejected_ones_too(importing: Decide) -> None:
     peer = with_paths()
