@@ -3,9 +3,10 @@
 What it is told is worked out by its update group (`speaker.update_group`), together with all peers to whom the same is
 said.  Here is what is its own: what it holds, the route targets that it asked for, refreshes, End-of-RIB.
 
-    pending keys --all told--> a place in the log of the group --the end--> the group looks at the next changes
-         ^                                     |
-         +--- new session, refresh, memberships, other terms, too slow
+    past --> pending keys --all told--> a place in the log of the group --the end--> the group looks at what is next
+      ^           ^                                      |
+      |           +--- too slow -------------------------+
+      +--- new session, refresh, memberships, other terms: one at a time, what comes meanwhile waits
 
 What is to be sent is never a queue of messages of its own: a slow peer costs as much memory as there are routes at
 most, and gets the latest state when it reads again.
@@ -37,13 +38,13 @@ from speaker.update_group import (
     KEYS_AT_ONCE,
     NOTHING,
     OCTETS_A_KEY,
-    Held,
+    Hearing,
     Member,
+    Past,
     Told,
     UpdateGroup,
     UpdateGroups,
     about,
-    anew,
     audience,
 )
 from speaker.values import Family
@@ -57,6 +58,8 @@ KEYS_A_TURN = 4096
 
 BATCH_OCTETS = 64 * 1024
 """What is said at once where nobody has said how much room there is."""
+
+NONE: Set[Family] = frozenset()
 
 BEGIN, END = 1, 2  # of a refresh (RFC 7313 section 3.2)
 
@@ -78,6 +81,8 @@ class AdjRibOut:
         self._members_synced = False
         self._members_until = 0.0
         self._requests: list[bytes] = []
+        self._moving = False  # to the group where it belongs by its terms
+        self._unreadable = False  # its memberships cannot be read any more, and what is told does not yet follow
         self._refreshes: dict[Family, None] = {}  # asked for, and not begun
         self._refreshing: dict[Family, bool] = {}  # begun, and not ended; whether between BoRR and EoRR
 
@@ -92,11 +97,14 @@ class AdjRibOut:
             self._memberships = self._groups.rib.reader((Family.RTC,), self.source)
             self._members_until = now + MEMBERSHIP_WAIT_S
             membership = Membership(())
-        self._member = Member(self.source, self._families, membership)
-        self._group = self._groups.join(self._member, self._towards(negotiated))
+        towards = self._towards(negotiated)
+        hearing = Hearing(self.source, towards.client, membership)
+        self._member = Member(self._families, hearing)
+        self._group = self._groups.join(self._member, towards)
         for family, told in self._group.told.items():
-            self._member.pending[family] = dict.fromkeys(told, NOTHING)
-        if not any(self._group.told.values()):
+            if told:
+                self._member.past[family] = Past(family, hearing, {}, {}, dict(told))
+        if not self._member.past:
             self._member.position = self._group.head
 
     def down(self) -> None:
@@ -106,7 +114,7 @@ class AdjRibOut:
         if self._memberships is not None:
             self._groups.rib.close(self._memberships)
         self.negotiated = self._member = self._group = self._memberships = None
-        self._members_synced = False
+        self._members_synced = self._moving = self._unreadable = False
         self.told_all, self._requests, self._refreshes, self._refreshing = set(), [], {}, {}
 
     def _towards(self, negotiated: Negotiated) -> Towards:
@@ -138,7 +146,7 @@ class AdjRibOut:
         if self._memberships is not None:
             self._groups.rib.close(self._memberships)
             self._memberships = None
-            self._asked_for(None)
+            self._unreadable = True
 
     def tick(self, now: float) -> None:
         """Wait no longer for RT memberships when their time is over (RFC 4684 section 6)."""
@@ -163,14 +171,6 @@ class AdjRibOut:
         if family in self._families and self._member is not None:
             self._refreshes[family] = None
 
-    def _repeat(self, family: Family, member: Member, group: UpdateGroup) -> None:
-        """Have all of a family told again."""
-        group.set_back(member)
-        pending = member.pending[family]
-        for key in [*pending, *group.told[family]]:
-            held = member.heard(family, pending.get(key, group.told[family].get(key, NOTHING)))
-            pending[key] = Held(anew(held)) if held else NOTHING
-
     def change(self, terms: Terms) -> None:
         """Tell by other terms: only what differs is said."""
         self.terms = terms
@@ -178,55 +178,65 @@ class AdjRibOut:
 
     def regroup(self) -> None:
         """Go where the peer belongs by its terms and by whether the node reflects; it is told the difference."""
-        member, old, negotiated = self._member, self._group, self.negotiated
-        if member is None or old is None or negotiated is None:
-            return
-        towards = self._towards(negotiated)
-        if towards == old.towards:
-            return
-        old.set_back(member)
-        held = {
-            family: {key: member.heard(family, member.pending[family].get(key, told)) for key, told in rows.items()}
-            for family, rows in old.told.items()
-        }
-        for family, pending in member.pending.items():
-            held[family] |= {key: member.heard(family, told) for key, told in pending.items()}
-        self._groups.leave(member, old)
-        if towards.client != old.towards.client and Family.RTC in held:  # the same paths, with another ORIGINATOR_ID
-            held[Family.RTC] = {key: anew(told) for key, told in held[Family.RTC].items()}
-        self._group = group = self._groups.join(member, towards)
-        for family in self._families:
-            while group.dirty(family):  # only what the new group has worked out can be compared
-                group.advance(family, KEYS_A_TURN, BATCH_OCTETS)
-            told, before = group.told[family], held[family]
-            member.pending[family] = {
-                key: Held(before.get(key, NOTHING))
-                for key in (before | told)
-                if before.get(key, NOTHING) != member.heard(family, told.get(key, NOTHING))
-            }
+        if self.negotiated is not None and self._group is not None:
+            self._moving = self._towards(self.negotiated) != self._group.towards
 
-    def _asked_for(self, membership: Membership | None) -> None:
-        """Follow the peer's memberships: keys of which it hears more or less now are pending."""
-        member, group = self._member, self._group
-        if member is None or group is None:
-            return
-        group.set_back(member)
-        before = member.membership
-        for family in WITH_TARGETS.intersection(self._families):
-            pending = member.pending[family]
-            for key, told in pending.items():
-                if told:
-                    pending[key] = Held(member.heard(family, told))
-            differing = {
-                targets
-                for targets in {targets for _, targets in group.audiences[family]}
-                if (before is None or before.wants(targets)) != (membership is None or membership.wants(targets))
-            }
-            if differing:
-                for key, told in group.told[family].items():
-                    if key not in pending and any(path.attributes.route_targets in differing for path, _ in told):
-                        pending[key] = Held(member.heard(family, told))
-        member.membership = membership
+    def _waiting(self) -> Set[Family]:
+        """Return the families that are to be told in another way, or again (hot)."""
+        if self._moving:
+            return frozenset(self._families)
+        again = self._refreshes.keys() - self._refreshing if self._refreshes else NONE
+        if self._unreadable or (self._memberships is not None and len(self._memberships)):
+            return again | WITH_TARGETS.intersection(self._families)
+        return again
+
+    def _begin(self, member: Member, old: UpdateGroup, negotiated: Negotiated) -> tuple[int, list[bytes]]:
+        """Begin what waited: other terms, other memberships, refreshes, all in one; return as `_step` does."""
+        families, again = self._waiting(), self._refreshes.keys() - self._refreshing
+        before, group = member.hearing, old
+        old.set_back(member)
+        if self._moving:
+            self._groups.leave(member, old)
+            self._group = group = self._groups.join(member, self._towards(negotiated))
+        member.hearing = Hearing(self.source, group.towards.client, self._asked_for(before.membership))
+        self._moving = self._unreadable = False
+        keys = 0
+        for family in families:
+            # The same memberships are others with another ORIGINATOR_ID
+            anew = family in again or (family is Family.RTC and before.client != member.hearing.client)
+            pending, now = member.pending[family], group.told[family]
+            if before.nothing(family):
+                past = Past(family, before, {}, {}, dict(now))
+            elif group is not old:
+                told = dict(old.told[family]) if old.members else old.told[family]
+                past = Past(family, before, told, pending, dict(now), again=anew)
+            elif anew or member.hearing.differs(before, family, group.audiences[family]):
+                past = Past(family, before, dict(now), pending, {}, again=anew)
+            else:
+                past = Past(family, before, {}, pending, {})
+            member.pending[family] = {}
+            member.past.pop(family, None)
+            if past:
+                member.past[family] = past
+            keys += len(now)
+        begun = []
+        for family in sorted(again):
+            del self._refreshes[family]
+            self._refreshing[family] = negotiated.enhanced_refresh and family in self.told_all
+            if self._refreshing[family]:
+                begun.append(RouteRefresh(family, BEGIN).encode())
+        return keys, begun
+
+    def _asked_for(self, membership: Membership | None) -> Membership | None:
+        """Return the peer's memberships by now."""
+        if self._memberships is None:
+            return None
+        if not len(self._memberships):
+            return membership
+        parts = self._memberships.parts.values()
+        for part in parts:
+            part.take()
+        return Membership({key for part in parts for key in part.table.rows})
 
     # What is said
 
@@ -238,20 +248,9 @@ class AdjRibOut:
         """
         if self._member is None or self._group is None or self.negotiated is None:
             return b""
-        if self._memberships is not None and len(self._memberships):
-            parts = self._memberships.parts.values()
-            for part in parts:
-                part.take()
-            self._asked_for(Membership({key for part in parts for key in part.table.rows}))
         out: list[bytes] = []
         if self._requests and not self._behind(Family.RTC):  # the answer shall know of our latest memberships
             out, self._requests = self._requests, []
-        for family in [family for family in self._refreshes if family not in self._refreshing]:
-            del self._refreshes[family]
-            self._repeat(family, self._member, self._group)
-            marked = self._refreshing[family] = self.negotiated.enhanced_refresh and family in self.told_all
-            if marked:
-                out.append(RouteRefresh(family, BEGIN).encode())
         size = looked_at = 0
         while size < budget:
             step = self._step(self._member, self._group, budget - size)
@@ -267,14 +266,19 @@ class AdjRibOut:
 
     def _step(self, member: Member, group: UpdateGroup, room: int) -> tuple[int, list[bytes]] | None:
         """Go one step on; return how many keys that took and what is to be said, None when all is said (hot)."""
+        waiting = self._waiting()
+        if waiting and self.negotiated is not None and all(member.free(family) for family in waiting):
+            return self._begin(member, group, self.negotiated)
         if member.position is None:
             for family in self._families:
-                if member.pending[family]:
+                if family in member.past and group.dirty(family):
+                    return group.advance(family, KEYS_A_TURN, room), []
+                if family in member.past or member.pending[family]:
                     return self._catch_up(member, group, family, room)
             member.position = group.head
         batch = group.read(member)
         if batch is not None:
-            hears, family = member.hears, batch.family
+            hears, family = member.hearing.hears, batch.family
             heard = [
                 chunk.octets
                 for chunk in batch.chunks
@@ -288,14 +292,14 @@ class AdjRibOut:
 
     def _catch_up(self, member: Member, group: UpdateGroup, family: Family, room: int) -> tuple[int, list[bytes]]:
         """Tell the present state of the next pending keys (hot)."""
-        pending, told = member.pending[family], group.told[family]
+        pending, told, hearing = member.pending[family], group.told[family], member.hearing
         looked_at = size = 0
         last: Attributes | None = None
         whole: list[bytes] = []
         partly: list[tuple[bytes, Told]] = []
         withdrawn: list[bytes] = []
-        while size < room and looked_at < KEYS_A_TURN and pending:
-            taken = member.turns[family].take(pending, min(KEYS_AT_ONCE, room // OCTETS_A_KEY + 1))
+        while size < room and looked_at < KEYS_A_TURN and (pending or family in member.past):
+            taken, again = member.take(family, min(KEYS_AT_ONCE, room // OCTETS_A_KEY + 1))
             looked_at += len(taken)
             for key, before in taken.items():
                 now = told.get(key, NOTHING)
@@ -307,10 +311,13 @@ class AdjRibOut:
                     if now:
                         whole.append(key)
                     continue
-                held = group.by_identifier(family, key, member.heard(family, before))
-                wanted = group.by_identifier(family, key, member.heard(family, now))
+                after = hearing.heard(family, now)
+                if before == after and not again:
+                    continue
+                held = group.by_identifier(family, key, before)
+                wanted = group.by_identifier(family, key, after)
                 withdrawn += [wire_key for wire_key in held if wire_key not in wanted]
-                changed = tuple(entry for wire_key, entry in wanted.items() if held.get(wire_key) != entry)
+                changed = tuple(entry for wire_key, entry in wanted.items() if again or held.get(wire_key) != entry)
                 if changed == now and now:
                     whole.append(key)
                 elif changed:
@@ -319,13 +326,13 @@ class AdjRibOut:
         if partly:
             chunks = [*chunks, *group.encoded(family, partly)[0]]
         said = list(group.withdrawn(family, withdrawn)) if withdrawn else []
-        said += [chunk.octets for chunk in chunks if member.hears(family, chunk.to)]
+        said += [chunk.octets for chunk in chunks if hearing.hears(family, chunk.to)]
         return looked_at, said
 
     def _ends(self, member: Member) -> Iterator[bytes]:
         """Yield what ends a refresh or a first full table."""
         for family, marked in list(self._refreshing.items()):
-            if not member.pending[family]:
+            if family not in member.past and not member.pending[family]:
                 del self._refreshing[family]
                 if marked:
                     yield RouteRefresh(family, END).encode()
@@ -343,8 +350,9 @@ class AdjRibOut:
         member, group = self._member, self._group
         if member is None or group is None or family not in member.pending:
             return False
-        unread = any(batch.family is family for batch in group.unread(member))
-        return bool(member.pending[family]) or unread or group.dirty(family)
+        if family in self._waiting() or family in member.past or member.pending[family] or group.dirty(family):
+            return True
+        return any(batch.family is family for batch in group.unread(member))
 
     # For the looking glass
 
@@ -366,7 +374,7 @@ class AdjRibOut:
         if reason:
             return reason
         chosen = group.chosen(family, key)
-        if not member.heard(family, chosen):
+        if not member.hearing.heard(family, chosen):
             if all(audience(entry)[0] == self.source for entry in chosen):
                 return "it came from this peer"
             return "the peer did not ask for any of its route targets (RFC 4684)"
@@ -385,29 +393,35 @@ class Sent:
         return isinstance(key, bytes) and bool(self.paths(key))
 
     def __iter__(self) -> Iterator[bytes]:
-        return (key for key in self._group.told[self._family] | self._unsaid() if key in self)
+        return (key for key in self._group.told[self._family] | self._unheard() if key in self)
 
     def __len__(self) -> int:
-        member, family, told = self._member, self._family, self._group.told[self._family]
-        count = sum(number for each, number in self._group.audiences[family].items() if member.hears(family, each))
-        for key, before in self._unsaid().items():
-            count += len(member.heard(family, before)) - len(member.heard(family, told.get(key, NOTHING)))
+        family, hearing, told = self._family, self._member.hearing, self._group.told[self._family]
+        count = sum(number for each, number in self._group.audiences[family].items() if hearing.hears(family, each))
+        for key, held in self._unheard().items():
+            count += len(held) - len(hearing.heard(family, told.get(key, NOTHING)))
         return count
 
     def paths(self, key: bytes) -> Told:
         """Return what the peer was told last of a key."""
-        family = self._family
-        before: Told | Held | None = self._member.pending[family].get(key)
+        family, hearing = self._family, self._member.hearing
+        past = self._member.past.get(family)
+        if past is not None and key in past:
+            return past.held(key)
+        before = self._member.pending[family].get(key)
         for batch in self._group.unread(self._member):
             if before is None and batch.family is family:
                 before = batch.changes.get(key)
-        return self._member.heard(family, self._group.told[family].get(key, NOTHING) if before is None else before)
+        return hearing.heard(family, self._group.told[family].get(key, NOTHING) if before is None else before)
 
-    def _unsaid(self) -> dict[bytes, Told | Held]:
-        """Return the keys that have changed since the peer heard of them, with what it was told."""
-        unsaid = dict(self._member.pending[self._family])
-        for batch in self._group.unread(self._member):
-            if batch.family is self._family:
+    def _unheard(self) -> dict[bytes, Told]:
+        """Return the keys of which the peer has not heard the latest, with what it holds."""
+        member, family = self._member, self._family
+        unsaid = dict(member.pending[family])
+        for batch in self._group.unread(member):
+            if batch.family is family:
                 for key, before in batch.changes.items():
                     unsaid.setdefault(key, before)
-        return unsaid
+        held = {key: member.hearing.heard(family, before) for key, before in unsaid.items()}
+        past = member.past.get(family)
+        return held if past is None else held | {key: past.held(key) for key in past}

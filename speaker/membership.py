@@ -24,6 +24,9 @@ class Membership:
             else:
                 self._partial.setdefault(bits - 32, set()).add(_leading(key[4:-1], bits - 32))
 
+    def __bool__(self) -> bool:
+        return bool(self._exact or self._partial or self._everything)
+
     def wants(self, targets: frozenset[bytes]) -> bool:
         """Tell whether the peer asked for any of these route targets (hot)."""
         answer = self._answers.get(targets)

@@ -87,12 +87,12 @@ class Rib:
         """Return what is known of a source; our own routes come from nobody."""
         return self.origins.get(source, NOBODY)
 
-    def reader(self, families: Iterable[Family], source: Source | None = None) -> RibReader:
-        """Open a reader on the tables of these families, of one peer or of all."""
+    def reader(self, families: Iterable[Family], source: Source | None = None, *, dirty: bool = True) -> RibReader:
+        """Open a reader on the tables of these families, of one peer or of all; all is dirty, or nothing yet."""
         reader = RibReader(frozenset(families), source)
         self._readers.append(reader)
         for family, name in self.tables:
-            self._open(reader, family, name)
+            self._open(reader, family, name, dirty=dirty)
         return reader
 
     def close(self, reader: RibReader) -> None:
@@ -101,9 +101,9 @@ class Rib:
         for part in reader.parts.values():
             part.close()
 
-    def _open(self, reader: RibReader, family: Family, source: Source) -> None:
+    def _open(self, reader: RibReader, family: Family, source: Source, *, dirty: bool = True) -> None:
         if family in reader.families and reader.source in (None, source, peer_of(source)):
-            reader.parts[(family, source)] = self.tables[(family, source)].reader()
+            reader.parts[(family, source)] = self.tables[(family, source)].reader(dirty=dirty)
             reader.opened += 1
 
     def forget(self, peer: str) -> bool:

@@ -31,9 +31,9 @@ class Reader(Generic[K, V]):
 
     __slots__ = ("dirty", "table")
 
-    def __init__(self, table: Table[K, V]) -> None:
+    def __init__(self, table: Table[K, V], *, dirty: bool = True) -> None:
         self.table = table
-        self.dirty: dict[K, V | None] = dict.fromkeys(table.rows)
+        self.dirty: dict[K, V | None] = dict.fromkeys(table.rows) if dirty else {}
 
     def __len__(self) -> int:
         return len(self.dirty)
@@ -73,9 +73,9 @@ class Table(Generic[K, V]):
         self.rows: dict[K, V] = {}
         self.readers: list[Reader[K, V]] = []
 
-    def reader(self) -> Reader[K, V]:
-        """Open a new reader; every present key is dirty for it."""
-        reader: Reader[K, V] = Reader(self)
+    def reader(self, *, dirty: bool = True) -> Reader[K, V]:
+        """Open a new reader; every present key is dirty for it, unless it goes through those by itself."""
+        reader: Reader[K, V] = Reader(self, dirty=dirty)
         self.readers.append(reader)
         return reader
 

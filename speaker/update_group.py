@@ -6,9 +6,13 @@
 
 A group serves all established peers to whom `Towards` is the same.  `told` holds what they are told.  A turn takes
 dirty keys, compares, encodes, and appends a Batch to the log, of which each member only knows the next number.  A
-member that is new, asks for a refresh or falls behind the end of the log, which is bounded, has pending keys of its own
-until it knows the present state, and goes on at the head of the log.  So a reader that is stuck costs as much memory
-as there are routes at most, harms nobody, and hears the latest state when it reads again.
+member that falls behind the end of the log, which is bounded, has pending keys of its own until it knows the present
+state, and goes on at the head of the log.  So a reader that is stuck costs as much memory as there are routes at most,
+harms nobody, and hears the latest state when it reads again.
+
+A member that is new, asks for a refresh or for other route targets, or comes from another group may have to hear
+anything of all keys.  What it held then is its Past, and it goes through that in turns as well; what the group has
+not looked at yet comes first, since only what is worked out can be compared.
 
 Members differ in two things: a route is not told to the peer that it came from, and who speaks RT membership (RFC 4684)
 hears what it asked for.  Both follow from the sender and the route targets of a path, its Audience.  All routes of a
@@ -37,7 +41,7 @@ from speaker.decision import LOCAL, Candidate, best
 from speaker.membership import Membership
 from speaker.outward import Towards, kept_back, outward, unsuited
 from speaker.path import Attributes, Path
-from speaker.rib import Rib, Source, peer_of
+from speaker.rib import Origin, Rib, Source, peer_of
 from speaker.terms import accept
 from speaker.values import Family
 from speaker.wire.update import encode_updates, encode_withdrawals
@@ -57,8 +61,8 @@ ENTRIES_KEPT = 65536
 
 V = TypeVar("V")
 
-Entry = tuple[Path, Source]
-"""A path as the export policy leaves it, and where it came from."""
+Entry = tuple[Path, Source, Origin]
+"""A path as the export policy leaves it, and where it came from: what is told with it depends on the router id."""
 
 Told = tuple[Entry, ...]
 """The paths told of a key, best first; compared entry by entry, paths by identity."""
@@ -87,10 +91,97 @@ def about(attributes: Attributes) -> int:
 
 
 @attrs.frozen
-class Held:
-    """What a member holds of a key, where it is not what it was told by its present memberships."""
+class Hearing:
+    """Which of the paths that its group is told a member hears."""
 
-    told: Told
+    peer: str
+    client: bool
+    membership: Membership | None  # None: it hears all route targets
+
+    def hears(self, family: Family, audience: Audience) -> bool:
+        """Tell whether the peer is told of paths with this audience (hot).
+
+        A client hears of its own RT memberships, as the reflector's: see `speaker.outward`.
+        """
+        peer, targets = audience
+        if peer == self.peer and not (self.client and family is Family.RTC):
+            return False
+        return self.membership is None or family not in WITH_TARGETS or self.membership.wants(targets)
+
+    def heard(self, family: Family, told: Told) -> Told:
+        """Return what the peer holds if this was told (hot)."""
+        return tuple(entry for entry in told if self.hears(family, audience(entry))) if told else told
+
+    def differs(self, other: Hearing, family: Family, audiences: Iterable[Audience]) -> bool:
+        """Tell whether one hears of any of these and the other does not."""
+        return any(self.hears(family, each) != other.hears(family, each) for each in audiences)
+
+    def nothing(self, family: Family) -> bool:
+        """Tell whether the peer hears nothing at all of a family."""
+        return self.membership is not None and family in WITH_TARGETS and not self.membership
+
+
+class Past:
+    """What a member held of a family when it began to hear it in another way, until it went through all of it.
+
+    To take the values of a dict over as they are costs a tenth of writing others for as many keys.
+    """
+
+    __slots__ = ("_changed", "_family", "_hearing", "_now", "_told", "again")
+
+    def __init__(
+        self,
+        family: Family,
+        hearing: Hearing,
+        told: dict[bytes, Told],
+        changed: dict[bytes, Told],
+        now: dict[bytes, Told],
+        *,
+        again: bool = False,
+    ) -> None:
+        self.again = again  # it is to be told also what it holds
+        self._family = family
+        self._hearing = hearing  # as it was
+        self._told = told  # what its group was told, and
+        self._changed = changed  # where it had not heard the latest, what it was told before
+        self._now = now  # what its present group was told: of other keys it held nothing
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._told or key in self._now or key in self._changed
+
+    def __bool__(self) -> bool:
+        return bool(self._now or self.holding)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._told | self._changed | self._now)
+
+    @property
+    def holding(self) -> bool:
+        """Whether there may be anything that it held."""
+        return bool(self._told or self._changed)
+
+    def held(self, key: bytes) -> Told:
+        """Return what the peer holds of a key that is here."""
+        return self._hearing.heard(self._family, self._changed.get(key, self._told.get(key, NOTHING)))
+
+    def take(self, most: int) -> dict[bytes, Told]:
+        """Take up to `most` keys out, with what the peer holds of them (hot)."""
+        told, changed, now = self._told, self._changed, self._now
+        taken: dict[bytes, Told] = {}
+        while len(taken) < most:
+            if now:
+                key, _ = now.popitem()
+                before = told.pop(key, NOTHING)
+            elif told:
+                key, before = told.popitem()
+            elif changed:
+                key, before = changed.popitem()
+            else:
+                break
+            if changed:
+                before = changed.pop(key, before)
+            taken[key] = self._hearing.heard(self._family, before)
+        return taken
 
 
 class Chunk:
@@ -152,29 +243,35 @@ class Turns:
 class Member:
     """Where one peer stands in its group."""
 
-    def __init__(self, peer: str, families: Iterable[Family], membership: Membership | None) -> None:
-        self.peer = peer
-        self.client = False
-        self.membership = membership  # None: it hears all route targets
-        self.position: int | None = None  # of the next batch; None: it goes through its pending keys
-        self.pending: dict[Family, dict[bytes, Told | Held]] = {family: {} for family in families}
+    def __init__(self, families: Iterable[Family], hearing: Hearing) -> None:
+        self.hearing = hearing
+        self.position: int | None = None  # of the next batch; None: it goes through its past and its pending keys
+        self.past: dict[Family, Past] = {}  # none is empty
+        self.pending: dict[Family, dict[bytes, Told]] = {family: {} for family in families}
         self.turns = {family: Turns() for family in families}
 
-    def hears(self, family: Family, audience: Audience) -> bool:
-        """Tell whether the peer is told of paths with this audience (hot).
+    def free(self, family: Family) -> bool:
+        """Tell whether it can begin to hear a family in another way: one past at a time, but nothing is no past."""
+        return family not in self.past or (self.hearing.nothing(family) and not self.past[family].holding)
 
-        A client hears of its own RT memberships, as the reflector's: see `speaker.outward`.
-        """
-        peer, targets = audience
-        if peer == self.peer and not (self.client and family is Family.RTC):
-            return False
-        return self.membership is None or family not in WITH_TARGETS or self.membership.wants(targets)
+    def behind(self, family: Family, changes: dict[bytes, Told]) -> None:
+        """Note what the peer was told of keys that have changed, unless that is known (hot)."""
+        pending, past = self.pending[family], self.past.get(family)
+        for key, before in changes.items():
+            if past is None or key not in past:
+                pending.setdefault(key, before)
 
-    def heard(self, family: Family, told: Told | Held) -> Told:
-        """Return what the peer holds if this was told."""
-        if isinstance(told, Held):
-            return told.told
-        return tuple(entry for entry in told if self.hears(family, audience(entry)))
+    def take(self, family: Family, most: int) -> tuple[dict[bytes, Told], bool]:
+        """Take keys out, with what the peer holds of them; True if it is to be told again what it holds (hot)."""
+        past = self.past.get(family)
+        if past is not None:
+            taken = past.take(most)
+            if not past:
+                del self.past[family]
+            return taken, past.again
+        heard = self.hearing.heard
+        taken = self.turns[family].take(self.pending[family], most)
+        return {key: heard(family, before) for key, before in taken.items()}, False
 
 
 class UpdateGroup:
@@ -191,14 +288,17 @@ class UpdateGroup:
         self.first = 0  # the number of the oldest batch in the log
         self._weight = 0
         self._rib = groups.rib
-        self._reader = self._rib.reader(towards.families, None if towards.reflecting else LOCAL)
+        self._reader = self._rib.reader(towards.families, None if towards.reflecting else LOCAL, dirty=False)
         self._dirty: dict[Family, dict[bytes, Path | None]] = {family: {} for family in towards.families}
+        self._again: dict[Family, list[list[bytes]]] = {family: [] for family in towards.families}
         self._turns = {family: Turns() for family in towards.families}
         self._adopted = 0
         self._entries: dict[tuple[Family, Path, Source], Told] = {}
         self._snapshots: dict[tuple[Family, tuple[bytes, ...]], list[Chunk]] = {}
         for family in towards.families:
             self._rib.table(family, LOCAL)
+        for family, source in self._reader.parts:
+            self._look_again(family, source)
 
     @property
     def head(self) -> int:
@@ -215,7 +315,13 @@ class UpdateGroup:
         """Tell whether there are changes of the RIB that were not looked at (hot)."""
         if self._adopted != self._reader.opened:
             self._adopt()
-        return bool(self._dirty[family])
+        return bool(self._dirty[family] or self._again[family])
+
+    def _look_again(self, family: Family, source: Source) -> None:
+        """Count all keys of a source as dirty: they become so by and by."""
+        rows = self._reader.parts[(family, source)].table.rows
+        if rows:
+            self._again[family].append(list(reversed(rows)))
 
     def _adopt(self) -> None:
         """Have the readers of all sources of a family note dirty keys in one place: there may be thousands of them."""
@@ -232,6 +338,12 @@ class UpdateGroup:
         It ends after `most` keys, or when the messages have about `room` octets.
         """
         dirty, turns, tables = self._dirty[family], self._turns[family], self._eligible(family)
+        again = self._again[family]
+        if again and len(dirty) < most:
+            dirty |= dict.fromkeys(reversed(again[0][-most:]))
+            del again[0][-most:]
+            if not again[0]:
+                del again[0]
         told, unfit = self.told[family], self.unfit[family]
         changes: dict[bytes, Told] = {}
         chosen: dict[bytes, Told] = {}
@@ -251,7 +363,7 @@ class UpdateGroup:
                     changes[key] = before
                     chosen[key] = now
                     size += OCTETS_A_KEY + len(key)
-                    for path, _ in now:
+                    for path, _, _ in now:
                         if path.attributes is not last:
                             last = path.attributes
                             size += about(last)
@@ -285,9 +397,7 @@ class UpdateGroup:
         chunks = [*self._withdrawals(family, changes, chosen), *chunks]
         for member in self.members:
             if member.position is None:
-                pending = member.pending[family]
-                for key, before in changes.items():
-                    pending.setdefault(key, before)
+                member.behind(family, changes)
         weight = OCTETS_A_KEY * len(changes) + sum(len(chunk.octets) for chunk in chunks if chunk.but is None)
         unread_by = sum(member.position is not None for member in self.members)
         self.log.append(Batch(family, changes, chunks, weight, unread_by))
@@ -323,13 +433,13 @@ class UpdateGroup:
         chosen = self._first(found, key, most)
         return tuple(entry for path, source in chosen for entry in self._entry(family, key, path, source))
 
-    def _first(self, found: list[Entry], key: bytes, most: int) -> list[Entry]:
+    def _first(self, found: list[tuple[Path, Source]], key: bytes, most: int) -> list[tuple[Path, Source]]:
         """Return the best path, the best of the others, and so on, up to `most` paths."""
         left = []
         for path, source in found:
             origin = self._rib.origin(peer_of(source))
             left.append(Candidate(path, source, key, origin.external, origin.router_id))
-        chosen: list[Entry] = []
+        chosen: list[tuple[Path, Source]] = []
         while left and len(chosen) < most:
             first = best(left)[0]
             left.remove(first)
@@ -350,7 +460,8 @@ class UpdateGroup:
         if found is None:
             if len(self._entries) >= ENTRIES_KEPT:
                 self._entries.clear()
-            found = NOTHING if unsuited(towards, family, path.attributes) else ((path, source),)
+            origin = self._rib.origin(peer_of(source))
+            found = NOTHING if unsuited(towards, family, path.attributes) else ((path, source, origin),)
             self._entries[(family, path, source)] = found
         return found
 
@@ -378,18 +489,11 @@ class UpdateGroup:
         return kept or unsuited(self.towards, family, decided.attributes)
 
     def reconsider(self, peer: str) -> None:
-        """Look at a peer's routes once more: whether they are eligible has changed."""
-        for (_, source), part in self._reader.parts.items():
+        """Look at a peer's routes once more: whether they are eligible, or what is told with them, has changed."""
+        self._entries.clear()
+        for family, source in self._reader.parts:
             if peer_of(source) == peer:
-                part.again(part.table.rows)
-
-    def repeat(self, peer: str) -> None:
-        """Tell a peer's routes once more although their paths are the same: what is told with them has changed."""
-        self.reconsider(peer)
-        for told in self.told.values():
-            for key, entries in told.items():
-                if any(peer_of(source) == peer for _, source in entries):
-                    told[key] = anew(entries)
+                self._look_again(family, source)
 
     # Messages
 
@@ -397,21 +501,23 @@ class UpdateGroup:
         self, family: Family, wanted: Iterable[tuple[bytes, Told]]
     ) -> tuple[list[Chunk], list[tuple[bytes, Source, str]]]:
         """Return the messages that announce these paths, and which of them do not fit into any, and why not (hot)."""
-        alike: dict[tuple[Attributes, Source], list[tuple[bytes, bytes]]] = {}
+        alike: dict[tuple[Attributes, Source, Origin], list[tuple[bytes, bytes]]] = {}
+        last: tuple[Attributes, Source, Origin] | None = None
+        routes: list[tuple[bytes, bytes]] = []
         add_path = family in self.towards.add_path
         for key, told in wanted:
-            for path, source in told:
+            for path, source, origin in told:
                 wire_key = self.groups.identifier(source) + key if add_path else key
-                routes = alike.get((path.attributes, source))
-                if routes is None:
-                    routes = alike[(path.attributes, source)] = []
+                attributes = path.attributes
+                if last is None or last[0] is not attributes or last[1] != source or last[2] is not origin:
+                    last = (attributes, source, origin)
+                    routes = alike.setdefault(last, [])
                 routes.append((wire_key, path.extra))
         said: dict[Audience, list[bytes]] = {}
         unfit: list[tuple[bytes, Source, str]] = []
-        for (attributes, source), routes in alike.items():
-            peer = peer_of(source)
-            out = outward(self.towards, self.groups.own, family, attributes, source, self._rib.origin(peer))
-            messages = said.setdefault((peer, attributes.route_targets), [])
+        for (attributes, source, origin), routes in alike.items():
+            out = outward(self.towards, self.groups.own, family, attributes, source, origin)
+            messages = said.setdefault((peer_of(source), attributes.route_targets), [])
             for wire_key, reason in self._fit(family, out, routes, messages):
                 unfit.append((wire_key[4:] if add_path else wire_key, source, reason))
         self.groups.encoded += sum(map(len, said.values()))
@@ -493,9 +599,7 @@ class UpdateGroup:
         """Give a member its unread part of the log as pending keys."""
         for batch in self.unread(member):
             batch.unread_by -= 1
-            pending = member.pending[batch.family]
-            for key, before in batch.changes.items():
-                pending.setdefault(key, before)
+            member.behind(batch.family, batch.changes)
         member.position = None
         self._shorten()
 
@@ -508,11 +612,6 @@ class UpdateGroup:
     def unread(self, member: Member) -> Iterator[Batch]:
         """Return what a member has not read of the log."""
         return islice(self.log, self.head if member.position is None else member.position - self.first, None)
-
-
-def anew(told: Told) -> Told:
-    """Return paths with the same content that count as others, so that they are told again."""
-    return tuple((Path(path.attributes, path.extra), source) for path, source in told)
 
 
 class UpdateGroups:
@@ -544,7 +643,6 @@ class UpdateGroups:
         group = self.groups.get(towards)
         if group is None:
             group = self.groups[towards] = UpdateGroup(towards, self)
-        member.client = towards.client
         group.members.append(member)
         return group
 
@@ -572,4 +670,4 @@ class UpdateGroups:
         """Follow a change of what is known of a peer: its router id is in what is told of its routes."""
         for group in self.groups.values():
             if group.towards.reflecting:
-                group.repeat(name)
+                group.reconsider(name)
