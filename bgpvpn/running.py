@@ -408,11 +408,13 @@ class RunningNode:
     def status(self) -> Plain:
         """Return what the node says of itself."""
         reconciler = self.reconciler
-        troubles = [
-            f"the session with {wish.address} is not established"
-            for wish in self.intent.peers.rows.values()
-            if wish.admin_state_up and self.peering.verdict(wish)[0] != ACTIVE[0]
-        ]
+        troubles = []
+        for wish in self.intent.peers.rows.values():
+            state, reason = self.peering.verdict(wish)
+            if wish.admin_state_up and state == "ERROR":
+                troubles.append(f"the peer {wish.address} is not as it is wanted: {reason}")
+            elif wish.admin_state_up and state != ACTIVE[0]:
+                troubles.append(f"the session with {wish.address} is not established")
         if self.transport.accept_paused:
             troubles.append("connections of peers wait: no file descriptor is free")
         if self._interrupted:

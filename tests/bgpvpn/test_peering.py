@@ -287,6 +287,10 @@ def test_what_cannot_be_of_a_peer_is_its_error(tmp_path: Path) -> None:
                 state, words = one.state("peer", "p")
                 assert (state, words[: len(reason)]) == ("ERROR", reason), more
                 assert one.node.sessions() == []
+                (trouble,) = one.node.status()["degraded"]
+                assert trouble.startswith(
+                    f"the peer {one.node.intent.peers['p'].address} is not as it is wanted: {reason}"
+                )
                 one.node.write([Removal("peer", "p")])
             one.node.write([Peer(**fields, prefix_limits=5, route_reflector_client=True)])
             assert one.state("peer", "p")[0] == "PENDING"
