@@ -104,7 +104,7 @@ FIELDS = (
     ),
     Field("--passive/--active", "passive", "Whether we wait for it to connect."),
     _seconds("--hold-time", "hold_time_s", "The hold time that we propose; the default is 90."),
-    _seconds("--restart-time", "restart_time_s", "How long its routes outlive it; 0: no graceful restart."),
+    _seconds("--restart-time", "restart_time_s", "How long it shall keep our routes while we restart; 0: not at all."),
     Field("--multihop-ttl", "multihop_ttl", "The TTL of our packets.", clears=True, type=int, metavar="N"),
     Field(
         "--ttl-security-hops",
