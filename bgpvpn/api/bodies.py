@@ -11,7 +11,7 @@ import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, inspect
 
 from bgpvpn.api.policy_schema import ROUTE, STATEMENT
 from bgpvpn.objects import Kind
@@ -297,9 +297,25 @@ def decode(octets: bytes, struct: type[Body]) -> Body:
         else:
             message = message.partition(" - at")[0]
             value = SHOWN_SECRET if where.endswith(("password", "secret")) else _value_at(octets, where)
+            fields = {each.name: each.type for each in msgspec.structs.fields(struct)}
+            if message.startswith("Invalid enum value") and where in fields:
+                words = _words(inspect.type_info(fields[where]))
+                message = f"takes {', '.join(words[:-1])} or {words[-1]}, not {value!r}"
         raise BodyError(where, value, f"{where}: {message}" if where else message) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BodyError("", None, f"the body is not JSON: {error}") from error
+
+
+def _words(kind: inspect.Type | None) -> tuple[str, ...]:
+    """Return the words that a field of this type takes; none if it takes other things."""
+    match kind:
+        case inspect.Metadata():
+            return _words(kind.type)
+        case inspect.UnionType():
+            return tuple(word for each in kind.types for word in _words(each))
+        case inspect.LiteralType():
+            return tuple(map(str, kind.values))
+    return ()
 
 
 def _value_at(octets: bytes, where: str) -> Any:
