@@ -227,7 +227,7 @@ class Policy:
     def __attrs_post_init__(self) -> None:
         _normalise(self, id=rules.identifier, name=rules.identifier, statement=copy.deepcopy)
         if self.name != self.id:
-            raise IntentError("name", self.name, f"is the id of a policy as well, {self.id!r}")
+            raise IntentError("name", self.name, f"is its id as well, and stays: {self.id!r}")
         if self.name in policies.BUILT_IN:
             raise IntentError("name", self.name, f"{self.name!r} is always there")
         self.read()

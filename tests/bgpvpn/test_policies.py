@@ -190,7 +190,7 @@ def test_a_policy_as_a_wish_is_checked_as_a_whole() -> None:
             ["default: takes accept or reject, not 'no'", "statement: takes a list, not 5"],
         ),
         ({"name": "accept", "id": "accept"}, ["name: 'accept' is always there"]),
-        ({"name": "other"}, ["name: is the id of a policy as well, 'p'"]),
+        ({"name": "other"}, ["name: is its id as well, and stays: 'p'"]),
         ({"name": "a b", "id": "a b"}, ["id: takes 1 to 64 letters"]),
         ({"statement": [{"then": "next"}] * 1001}, ["statement: has 1001 entries, more than 1000"]),
     ):
