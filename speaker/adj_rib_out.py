@@ -56,9 +56,6 @@ MEMBERSHIP_WAIT_S = 60.0
 KEYS_A_TURN = 4096
 """How many routes are looked at in a turn, at most."""
 
-BATCH_OCTETS = 64 * 1024
-"""What is said at once where nobody has said how much room there is."""
-
 NONE: Set[Family] = frozenset()
 
 BEGIN, END = 1, 2  # of a refresh (RFC 7313 section 3.2)

@@ -174,11 +174,6 @@ class Transport:
         """Whether no descriptor is free for another connection."""
         return self._accepting.paused
 
-    @property
-    def strangers(self) -> int:
-        """How many connections came from addresses that are no peer's."""
-        return self.refusals.count[NO_PEER]
-
     # Peers
 
     @property

@@ -9,6 +9,7 @@ from speaker.errors import PrefixLimitReached
 from speaker.peer import Peer
 from speaker.signatures import EndpointError
 from speaker.sockets import Endpoint
+from speaker.transport import NO_PEER
 from speaker.values import Family
 from speaker.wire.attribute import Interner
 from tests.fakes.loop import advance, run
@@ -53,7 +54,7 @@ def test_who_is_in_a_range_gets_a_neighbour_while_there_is_room(caplog: pytest.L
                 async with await ScriptedPeer.dial(*stand.address, source=OUTSIDE) as stranger:
                     assert await stranger.expect_end() == []
                 assert stand.transport.ranges[RANGE].refused == 20
-                assert stand.transport.strangers == 1
+                assert stand.transport.refusals.count[NO_PEER] == 1
             await stand.until(lambda: hotel.left == [THEIRS])
             assert stand.transport.peers == {}
             async with stand.dialled(OTHER):

@@ -13,7 +13,7 @@ import pytest
 from speaker.peer import Peer
 from speaker.signatures import AoKey, EndpointError
 from speaker.sockets import Endpoint
-from speaker.transport import BUFFER_OCTETS, CONNECTIONS_MOST, DRAIN_S
+from speaker.transport import BUFFER_OCTETS, CONNECTIONS_MOST, DRAIN_S, NO_PEER
 from speaker.wire.attribute import Interner
 from tests.fakes.descriptors import no_descriptor_left
 from tests.fakes.loop import advance, run
@@ -130,7 +130,7 @@ def test_an_unknown_address_is_closed_without_a_word(caplog: pytest.LogCaptureFi
             for _ in range(20):
                 async with await ScriptedPeer.dial(*stand.address, source=OTHER) as stranger:
                     assert await stranger.expect_end() == []
-            assert stand.transport.strangers == 20
+            assert stand.transport.refusals.count[NO_PEER] == 20
             assert len([record for record in caplog.records if OTHER in record.getMessage()]) == 1
 
     run(story)
