@@ -391,6 +391,64 @@ def test_other_terms_tell_the_difference_and_nothing_else() -> None:
     assert listener.ended == [VPNV4]
 
 
+def test_other_terms_of_a_large_table_are_followed_in_turns_and_what_is_the_same_is_not_said() -> None:
+    made = world(c1=agreed(1, VPNV4), c2=agreed(2, VPNV4))
+    for n in range(10_000):
+        made.put(VPNV4, LOCAL, vpn_key(f"10.{n >> 8}.{n & 255}.0/24"), block(1))
+    made.settle()
+    said = []
+    made.engine.change("c2", Terms(client=True, exporting=without_sevens), 0.0)
+    while octets := made.engine.neighbours["c2"].adj_rib_out.output(BUDGET):
+        said.append(octets)
+    assert len(said) >= 4
+    assert set(said) == {KEEPALIVE}
+    assert len(made.engine.neighbours["c2"].adj_rib_out.sent[VPNV4]) == 10_000
+
+
+def test_what_is_pending_when_memberships_change_was_told_by_the_old_ones() -> None:
+    made = world(c1=agreed(1, VPNV4, RTC), c2=agreed(2, VPNV4))
+    made.put(RTC, "c1", member_key(1), block())
+    made.put(VPNV4, "c2", A, block(1))
+    assert keys(made, "c1") == {A}
+    made.put(VPNV4, "c2", A, block(2))
+    made.listen("c2")  # the group has looked at it, and c1 has not heard of it
+    made.rib.table(RTC, "c1").discard(member_key(1))
+    made.put(RTC, "c1", member_key(3), block())
+    assert keys(made, "c1") == set()
+
+
+def test_memberships_that_come_back_wait_until_what_was_held_without_them_is_withdrawn() -> None:
+    made = world(c1=agreed(1, VPNV4, RTC), c2=agreed(2, VPNV4))
+    made.put(RTC, "c1", member_key(1), block())
+    for key in (A, B, C):
+        made.put(VPNV4, "c2", key, block(1))
+    assert keys(made, "c1") == {A, B, C}
+    made.rib.table(RTC, "c1").discard(member_key(1))
+    while len(made.listeners["c1"].held) > 3:  # with the membership itself
+        made.listen("c1", 1)
+    made.put(RTC, "c1", member_key(1), block())
+    for key in (A, B, C):
+        made.rib.table(VPNV4, "c2").discard(key)
+    made.listen("c2")
+    assert keys(made, "c1") == set()
+
+
+def test_a_path_that_comes_back_with_another_router_id_is_told_to_who_was_behind() -> None:
+    made = world(c1=agreed(1, VPNV4), c2=agreed(2, VPNV4), c3=agreed(3, VPNV4))
+    made.put(VPNV4, "c1", A, block(1))
+    made.settle()
+    neighbour = made.engine.neighbours["c2"]
+    made.engine.groups.log_octets = 1
+    for attributes_ in (block(2), block(1)):
+        made.put(VPNV4, "c1", A, attributes_)
+        made.listen("c3")
+    made.down("c1")
+    made.up("c1", agreed(9, VPNV4))
+    while made.listen("c3"):
+        pass
+    assert attributes(made, "c2").originator_id == bytes((10, 0, 0, 9)), neighbour.name
+
+
 def test_the_first_client_makes_a_reflector_and_the_last_takes_it_away() -> None:
     made = world(n1=agreed(1, VPNV4), n2=agreed(2, VPNV4))
     engine = made.engine
