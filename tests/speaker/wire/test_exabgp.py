@@ -69,7 +69,10 @@ def within_exabgp(drawn: Attributes, ibgp: bool, as4: bool) -> Attributes:
         unknown=(),
         pmsi=pmsi,
         as_path=as_path,
-        ext_communities=tuple(dict.fromkeys(drawn.ext_communities)),
+        # It writes the reserved octet of MAC mobility (RFC 7432 section 7.7) as zero.
+        ext_communities=tuple(
+            each for each in dict.fromkeys(drawn.ext_communities) if each[:2] != b"\6\0" or each[3] == 0
+        ),
     )
 
 
