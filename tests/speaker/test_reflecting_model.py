@@ -310,11 +310,6 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "before = changed.pop(key, before)",
         "changed.pop(key, None)",
     ),
-    "what was told is gone through twice": (
-        "update_group",
-        "before = told.pop(key, NOTHING)",
-        "before = told.get(key, NOTHING)",
-    ),
     "a new client gets memberships as before": (
         "adj_rib_out",
         "(family is Family.RTC and before.client != member.hearing.client)",
@@ -322,7 +317,6 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     ),
     "End-of-RIB does not wait for the node": ("adj_rib_out", "if self.released and len(", "if len("),
     "End-of-RIB does not wait for the routes": ("adj_rib_out", "and not self._behind(family):", "and True:"),
-    "End-of-RIB does not wait for other terms": ("adj_rib_out", "if family in self._waiting() or family", "if family"),
     "End-of-RIB does not wait for the past": (
         "adj_rib_out",
         "or family in member.past or member.pending[family] or group",

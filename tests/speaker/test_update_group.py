@@ -406,19 +406,19 @@ def test_other_terms_of_a_large_table_are_followed_in_turns_and_what_is_the_same
 
 
 def test_what_is_pending_when_memberships_change_was_told_by_the_old_ones() -> None:
-    made = world(c1=agreed(1, VPNV4, RTC), c2=agreed(2, VPNV4))
+    made = world(c1=agreed(1, VPNV4, RTC), c2=agreed(2, VPNV4), c3=agreed(3, VPNV4, RTC))
     made.put(RTC, "c1", member_key(1), block())
     made.put(VPNV4, "c2", A, block(1))
     assert keys(made, "c1") == {A}
     made.put(VPNV4, "c2", A, block(2))
-    made.listen("c2")  # the group has looked at it, and c1 has not heard of it
+    made.listen("c3")  # the group has looked at it, and c1 has not heard of it
     made.rib.table(RTC, "c1").discard(member_key(1))
     made.put(RTC, "c1", member_key(3), block())
     assert keys(made, "c1") == set()
 
 
 def test_memberships_that_come_back_wait_until_what_was_held_without_them_is_withdrawn() -> None:
-    made = world(c1=agreed(1, VPNV4, RTC), c2=agreed(2, VPNV4))
+    made = world(c1=agreed(1, VPNV4, RTC), c2=agreed(2, VPNV4), c3=agreed(3, VPNV4, RTC))
     made.put(RTC, "c1", member_key(1), block())
     for key in (A, B, C):
         made.put(VPNV4, "c2", key, block(1))
@@ -429,7 +429,7 @@ def test_memberships_that_come_back_wait_until_what_was_held_without_them_is_wit
     made.put(RTC, "c1", member_key(1), block())
     for key in (A, B, C):
         made.rib.table(VPNV4, "c2").discard(key)
-    made.listen("c2")
+    made.listen("c3")
     assert keys(made, "c1") == set()
 
 
@@ -485,6 +485,28 @@ def test_a_reflectors_End_of_RIB_waits_for_those_of_its_peers() -> None:  # RFC 
     made.engine.select()
     made.settle()
     assert [listener.ended for listener in made.listeners.values()] == [[VPNV4], [VPNV4]]
+
+
+def test_End_of_RIB_waits_for_other_terms_that_wait_for_another_family() -> None:
+    made = World()
+    for name in ("c1", "c2"):
+        made.engine.add(name)
+        made.engine.change(name, CLIENT, 0.0)
+    made.put(IPV4, LOCAL, b"\x0a\x08", block(local_pref=7))
+    for key in (A, B, C):
+        made.put(VPNV4, LOCAL, key, block(1))
+    made.up("c2", agreed(2, VPNV4, IPV4))
+    made.settle()
+    made.up("c1", agreed(1, VPNV4, IPV4))
+    while (IPV4, b"\x0a\x08") not in made.listeners["c1"].held:
+        made.listen("c1", 1)
+    made.engine.change("c1", Terms(client=True, exporting=without_sevens), 0.0)
+    made.engine.release()
+    made.engine.select()
+    made.listen("c1", 1)
+    assert made.listeners["c1"].ended == []
+    made.settle()  # compares at each End-of-RIB
+    assert made.listeners["c1"].ended == [IPV4, VPNV4]
 
 
 # Cost
