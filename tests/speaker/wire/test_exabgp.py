@@ -69,9 +69,9 @@ def within_exabgp(drawn: Attributes, ibgp: bool, as4: bool) -> Attributes:
         unknown=(),
         pmsi=pmsi,
         as_path=as_path,
-        # It writes the reserved octet of MAC mobility (RFC 7432 section 7.7) as zero.
+        # It writes what looks like MAC mobility (RFC 7432 section 7.7) as that, with reserved bits of zero.
         ext_communities=tuple(
-            each for each in dict.fromkeys(drawn.ext_communities) if each[:2] != b"\6\0" or each[3] == 0
+            each for each in dict.fromkeys(drawn.ext_communities) if (each[0] & 0x0F, each[1]) != (6, 0)
         ),
     )
 
