@@ -240,7 +240,7 @@ class AdjRibOut:
     def output(self, budget: int) -> bytes:
         """Return the next whole messages, about `budget` octets; empty if there is nothing to say.
 
-        After many keys of which nothing is for this peer, and before a refresh that waited for another one, it is a
+        After many keys of which little is for this peer it is less; where nothing is, and before a refresh that waited for another one, it is a
         KEEPALIVE, for others wait and the rest must follow.
         """
         if self._member is None or self._group is None or self.negotiated is None:
@@ -256,8 +256,8 @@ class AdjRibOut:
             looked_at += step[0]
             out += step[1]
             size += sum(map(len, step[1]))
-            if looked_at >= KEYS_A_TURN and not out:
-                return KEEPALIVE
+            if looked_at >= KEYS_A_TURN:
+                return b"".join(out) or KEEPALIVE
         out += self._ends(self._member)
         return b"".join(out) or (KEEPALIVE if self._refreshes else b"")
 

@@ -614,6 +614,19 @@ def test_much_that_is_not_for_a_peer_is_gone_through_in_turns() -> None:
     assert keys(made, "c1") == set(made.rib.table(VPNV4, "c0").rows)
 
 
+def test_little_among_much_that_is_not_for_a_peer_is_gone_through_in_turns() -> None:
+    made = world(c1=agreed(1, VPNV4, RTC), c2=agreed(2, VPNV4, RTC))
+    for n in range(10_000):
+        made.put(VPNV4, LOCAL, vpn_key(f"10.{n >> 8}.{n & 255}.0/24"), block(2 if n % 500 else 1))
+    made.settle()
+    made.put(RTC, "c1", member_key(1), block())
+    turns = 0
+    while made.listen("c1"):
+        turns += 1
+    assert turns >= 3
+    assert len(made.listeners["c1"].held) == 20 + 1
+
+
 def test_keys_have_their_turn_by_rounds_whatever_comes_meanwhile() -> None:
     turns, keys = Turns(), {bytes((n,)): n for n in range(4)}
     assert turns.take(keys, 2) == {b"\0": 0, b"\1": 1}
