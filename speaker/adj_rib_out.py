@@ -240,8 +240,8 @@ class AdjRibOut:
     def output(self, budget: int) -> bytes:
         """Return the next whole messages, about `budget` octets; empty if there is nothing to say.
 
-        After many keys of which little is for this peer it is less; where nothing is, and before a refresh that waited for another one, it is a
-        KEEPALIVE, for others wait and the rest must follow.
+        After many keys of which little is for this peer it is less; where nothing is, and before a refresh that waited
+        for another one, it is a KEEPALIVE, for others wait and the rest must follow.
         """
         if self._member is None or self._group is None or self.negotiated is None:
             return b""
