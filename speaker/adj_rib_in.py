@@ -69,7 +69,7 @@ STALE_S = 180.0
 REFRESH_S = 360.0
 """How long a route refresh may take from its begin to its end (RFC 7313 section 4)."""
 
-REJECTED = "rejected by the import policy"
+REJECTED = "the import policy rejects it"
 TOO_MANY_PATHS = f"more than {MOST_PATHS} paths of one destination (RFC 7911)"
 
 

@@ -216,7 +216,7 @@ def test_a_route_that_the_import_policy_rejected_says_so_and_what_it_was(add_pat
     answer = views.explain_prefix(made.node, "10.8.0.0/16", {"peer-1": heard}, {})
     (route,) = answer["refused"]
     assert (route["family"], route["nlri"], route["source"]) == ("ipv4", "10.8.0.0/16", "peer-1")
-    assert (route["reason"], route["med"]) == ("rejected by the import policy", 9)
+    assert (route["reason"], route["med"]) == ("the import policy rejects it", 9)
     assert "verdict" not in answer
     assert views.explain_prefix(made.node, "10.9.0.0/16", {"peer-1": heard}, {})["refused"] == []
 

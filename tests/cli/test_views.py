@@ -211,7 +211,7 @@ def test_a_route_that_is_rejected_or_passed_on_is_explained() -> None:
     answer = {
         "prefix": "10.3.0.0/24",
         "refused": [
-            {"nlri": "10.3.0.0/24", "source": "192.0.2.1", "reason": "rejected by the import policy"}
+            {"nlri": "10.3.0.0/24", "source": "192.0.2.1", "reason": "the import policy rejects it"}
             | {"next_hop": "192.0.2.9", "med": 5}
         ],
         "passed_on": [
@@ -225,7 +225,7 @@ def test_a_route_that_is_rejected_or_passed_on_is_explained() -> None:
     }
     explained = """
         10.3.0.0/24
-          refused: 10.3.0.0/24 from 192.0.2.1, because rejected by the import policy
+          refused: 10.3.0.0/24 from 192.0.2.1, because the import policy rejects it
             next hop 192.0.2.9, med 5
           of ipv4 10.3.0.0/24 other peers are told, as by a route reflector:
             told to 192.0.2.2
