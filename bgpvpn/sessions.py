@@ -36,7 +36,9 @@ def session(wish: Wish, address: str, peer: Peer, neighbour: Neighbour, rib: Rib
         "families": [] if negotiated is None else _texts(negotiated.families),
         "routes_in": dict(routes_in),
         "routes_out": {
-            family.text: len(sent) for family, sent in sorted(neighbour.adj_rib_out.sent.items()) if len(sent)
+            family.text: wanted
+            for family, sent in sorted(neighbour.adj_rib_out.sent.items())
+            if (wanted := sent.wanted)
         },
         "routes_stale": sum(map(len, heard.stale.values())),
         "routes_refused": len(heard.refused),

@@ -394,10 +394,16 @@ class Sent:
 
     def __len__(self) -> int:
         family, hearing, told = self._family, self._member.hearing, self._group.told[self._family]
-        count = sum(number for each, number in self._group.audiences[family].items() if hearing.hears(family, each))
+        count = self.wanted
         for key, held in self._unheard().items():
             count += len(held) - len(hearing.heard(family, told.get(key, NOTHING)))
         return count
+
+    @property
+    def wanted(self) -> int:
+        """How many paths it holds as soon as it has heard the latest; unlike the length, no look at any key."""
+        hears, family = self._member.hearing.hears, self._family
+        return sum(number for each, number in self._group.audiences[family].items() if hears(family, each))
 
     def paths(self, key: bytes) -> Told:
         """Return what the peer was told last of a key."""
