@@ -28,25 +28,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 
 from speaker.adj_rib_in import WITH_TARGETS
+from speaker.member import NOTHING, Hearing, Member, Past, Told, audience
 from speaker.membership import Membership
 from speaker.outward import Towards
 from speaker.path import Attributes
 from speaker.rib import RibReader
 from speaker.session import Negotiated
 from speaker.terms import ACCEPT_ALL, Terms
-from speaker.update_group import (
-    KEYS_AT_ONCE,
-    NOTHING,
-    OCTETS_A_KEY,
-    Hearing,
-    Member,
-    Past,
-    Told,
-    UpdateGroup,
-    UpdateGroups,
-    about,
-    audience,
-)
+from speaker.update_group import KEYS_AT_ONCE, OCTETS_A_KEY, UpdateGroup, UpdateGroups, about
 from speaker.values import Family
 from speaker.wire.capability import LongLivedGracefulRestart
 from speaker.wire.message import KEEPALIVE, RouteRefresh

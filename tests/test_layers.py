@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "speaker.policy",
             "speaker.membership",
             "speaker.outward",
+            "speaker.member",
             "speaker.update_group",
             "speaker.rib",
             "speaker.decision",

@@ -123,18 +123,18 @@ def test_whatever_happens_all_peers_end_with_what_they_should_hold() -> None:
 
 MUTANTS: dict[str, tuple[str, str, str]] = {
     "a peer hears its own routes": (
-        "update_group",
+        "member",
         "if peer == self.peer and not",
         "if peer == 0 and not",
     ),
     "a client does not hear of its own memberships": (
-        "update_group",
+        "member",
         "not (self.client and family is Family.RTC)",
         "True",
     ),
-    "memberships filter all families": ("update_group", "or family not in WITH_TARGETS or", "or"),
+    "memberships filter all families": ("member", "or family not in WITH_TARGETS or", "or"),
     "memberships do not filter": (
-        "update_group",
+        "member",
         "return self.membership is None or family not in WITH_TARGETS or self.membership.wants(targets)",
         "return True",
     ),
@@ -241,7 +241,7 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "elif anew:",
     ),
     "memberships that are withdrawn all are forgotten": (
-        "update_group",
+        "member",
         "is not None and family in WITH_TARGETS and not",
         "is not None and not",
     ),
@@ -266,7 +266,7 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "past[family] = Past(family, hearing, {}, {}, dict(told))",
         "past.clear()",
     ),
-    "a change does not wait for the past": ("update_group", "return family not in self.past or", "return True or"),
+    "a change does not wait for the past": ("member", "return family not in self.past or", "return True or"),
     "another group is told all": (
         "adj_rib_out",
         "past = Past(family, before, told, pending, dict(now), again=anew)",
@@ -290,23 +290,23 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     ),
     "who leaves a group takes from it": ("adj_rib_out", "dict(old.told[family]) if old.members else", ""),
     "other terms are not followed": ("adj_rib_out", "!= self._group.towards", "!= self._towards(self.negotiated)"),
-    "the past is overwritten": ("update_group", "if past is None or key not in past:", "if True:"),
+    "the past is overwritten": ("member", "if past is None or key not in past:", "if True:"),
     "changes are missed as long as there is a past": (
-        "update_group",
+        "member",
         "if past is None or key not in past:",
         "if past is None:",
     ),
-    "the past has not what was told": ("update_group", "return key in self._told or key", "return key"),
-    "the past has not what was pending": ("update_group", " or key in self._changed", ""),
-    "the past has not what was new": ("update_group", " or key in self._now", ""),
-    "the past ends with what is new": ("update_group", "bool(self._now or self.holding)", "bool(self._now)"),
+    "the past has not what was told": ("member", "return key in self._told or key", "return key"),
+    "the past has not what was pending": ("member", " or key in self._changed", ""),
+    "the past has not what was new": ("member", " or key in self._now", ""),
+    "the past ends with what is new": ("member", "bool(self._now or self.holding)", "bool(self._now)"),
     "what was pending is not gone through": (
-        "update_group",
+        "member",
         "            elif changed:\n",
         "            elif changed.clear():\n",
     ),
     "what was pending is taken as told": (
-        "update_group",
+        "member",
         "before = changed.pop(key, before)",
         "changed.pop(key, None)",
     ),
@@ -327,7 +327,7 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     "the first client changes nothing": ("engine", "neighbour.adj_rib_out.regroup()", "pass"),
 }
 
-FILES = ("outward", "update_group", "adj_rib_out", "engine")
+FILES = ("outward", "member", "update_group", "adj_rib_out", "engine")
 
 
 @contextmanager

@@ -6,10 +6,11 @@ import attrs
 import pytest
 
 from speaker.decision import LOCAL
+from speaker.member import Turns
 from speaker.path import Attributes, Path
 from speaker.session import Negotiated
 from speaker.terms import Terms, reject
-from speaker.update_group import LOG_OCTETS, Turns
+from speaker.update_group import LOG_OCTETS
 from speaker.values import Family
 from speaker.wire.message import KEEPALIVE
 from tests.speaker.reflector import (
