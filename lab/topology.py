@@ -4,7 +4,8 @@ The format is https://containerlab.dev/manual/topo-def-file/. What the runner ca
 ignored, so that a lab never comes up as something else than its file says. Two things are our convention on top of
 it:
 
-- `labels: {lab.run: PROGRAM}` tells what software a node is: frr, gobgp, bgpvpnd, bird, exabgp, or host (nothing but the shell);
+- `labels: {lab.run: PROGRAM}` tells what software a node is: frr, gobgp, bgpvpnd, bird, exabgp, or host (nothing but
+  the shell);
 - `binds` put files below /etc or /run of a node, where that software looks for them.
 """
 

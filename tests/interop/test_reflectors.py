@@ -67,7 +67,8 @@ def test_own_routes_that_frr_reflects_are_refused_and_it_is_said(behind_frr: Lab
 def test_tenants_reach_each_other_over_ebgp_of_several_hops_with_a_password(behind_frr: Lab) -> None:
     one, three = Node(behind_frr, 1), Node(behind_frr, 3)
     three.join_l3(BLUE[2])
-    three.make("peers", "pe", address=HUB, remote_as=64512, multihop_ttl=2, password="wrong")
+    policies = {"import_policy": "accept", "export_policy": "accept"}  # else nothing passes (RFC 8212)
+    three.make("peers", "pe", address=HUB, remote_as=64512, multihop_ttl=2, password="wrong", **policies)
     eventually(lambda: three.session()["last_error"], 20, "the wrong password leads nowhere")
     assert three.session()["state"] != "established"
     three.api.patch({"password": SECRET}, "peers", "pe")
