@@ -45,10 +45,11 @@ from bgpvpn.peering import Peering
 from bgpvpn.reconcile import Reconciler
 from bgpvpn.statuses import ACTIVE
 from bgpvpn.views import Plain
-from speaker.adj_rib_in import AdjRibIn, Own
+from speaker.adj_rib_in import AdjRibIn
 from speaker.decision import LOCAL
 from speaker.engine import Engine
 from speaker.monitor import Identity
+from speaker.refusal import Own
 from speaker.sockets import canonical
 from speaker.transport import Transport
 from speaker.values import prefix_bytes

@@ -16,9 +16,9 @@ import gc
 import json
 import time
 
-from speaker.adj_rib_in import Own
 from speaker.engine import Engine, Neighbour
 from speaker.path import Attributes
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib
 from speaker.session import Negotiated
 from speaker.terms import Terms

@@ -17,9 +17,9 @@ from bgpvpn.desired import Desired
 from bgpvpn.instance import Importing, Vias
 from bgpvpn.ipvpn import Ipvpn
 from bgpvpn.running import ROUTES_A_TURN
-from speaker.adj_rib_in import Own
 from speaker.engine import Engine
 from speaker.path import Attributes, Path
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib
 from speaker.session import Negotiated
 from speaker.terms import Terms, reject

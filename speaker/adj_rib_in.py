@@ -44,8 +44,7 @@ from speaker.decision import LLGR_STALE
 from speaker.derived import Derived, long_lived, with_otc
 from speaker.errors import PrefixLimitReached
 from speaker.path import Attributes, Path
-from speaker.refusal import OTC_ADDED_BY, WITH_ROLES, refusal
-from speaker.refusal import Own as Own
+from speaker.refusal import OTC_ADDED_BY, WITH_ROLES, Own, refusal
 from speaker.rib import Interest, Origin, Rib, Source, slot
 from speaker.session import Negotiated
 from speaker.slots import MOST_PATHS, PATH_ID_OCTETS, Slots

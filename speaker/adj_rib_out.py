@@ -356,6 +356,8 @@ class AdjRibOut:
             return "the session is not established"
         if family not in self.negotiated.families:
             return f"the session does not carry {family.text}"
+        if group.senders(family, key) == {self.source}:
+            return "it came from this peer"
         reason = group.reason_untold(family, key)
         if reason:
             return reason

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from speaker.adj_rib_in import AdjRibIn, Own
+from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib
 from speaker.session import Negotiated
 from speaker.terms import ACCEPT_ALL, Terms

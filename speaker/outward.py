@@ -32,9 +32,9 @@ from typing import Any
 
 import attrs
 
-from speaker.adj_rib_in import Own
 from speaker.decision import DEFAULT_LOCAL_PREF, LLGR_STALE, LOCAL
 from speaker.path import AS_CONFED_SEQUENCE, AS_CONFED_SET, AS_SEQUENCE, Attributes
+from speaker.refusal import Own
 from speaker.rib import Origin, Source
 from speaker.session import WITH_EXTENDED_NEXT_HOP, Role
 from speaker.terms import Decide

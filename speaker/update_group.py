@@ -35,11 +35,11 @@ from itertools import islice
 
 import attrs
 
-from speaker.adj_rib_in import Own
 from speaker.decision import LOCAL, Candidate, best
 from speaker.member import NOTHING, Audience, Entry, Member, Told, Turns, audience
 from speaker.outward import Towards, kept_back, outward, unsuited
 from speaker.path import Attributes, Path
+from speaker.refusal import Own
 from speaker.rib import Origin, Rib, Source, peer_of
 from speaker.terms import accept
 from speaker.values import Family
@@ -297,12 +297,15 @@ class UpdateGroup:
         """Return what members are to be told of a key by the present state of the RIB."""
         return self._choose(family, key, self._eligible(family))
 
+    def senders(self, family: Family, key: bytes) -> set[str]:
+        """Return the peers that have told a key, eligible here or not, and LOCAL if it is our own."""
+        return {peer_of(source) for source, table in self._rib.sources(family) if key in table}
+
     def reason_untold(self, family: Family, key: bytes) -> str:
         """Tell why no member is told of a key; empty if members are."""
-        there = [source for source, table in self._rib.sources(family) if key in table]
         found = [(rows[key], source) for source, rows in self._eligible(family) if key in rows]
         if not found:
-            if not there:
+            if not self.senders(family, key):
                 return "the route is not announced yet"
             if not self.towards.reflecting:
                 return "it is not our own, and the node is no route reflector"

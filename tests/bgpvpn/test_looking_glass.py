@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from bgpvpn import views
-from speaker.adj_rib_in import Own
 from speaker.decision import LLGR_STALE
 from speaker.engine import Engine, Neighbour
 from speaker.path import AS_SEQUENCE, AS_SET, Path
+from speaker.refusal import Own
 from speaker.terms import Terms
 from speaker.values import Family, RouteTarget, prefix_bytes
 from speaker.wire.attribute import make
@@ -241,7 +241,7 @@ def test_a_reflected_route_says_who_is_told_and_why_others_are_not():
     assert (route["family"], route["nlri"], route["told_to"]) == ("ipv4", prefix, ["client"])
     assert {each["peer"]: each["reason"] for each in route["not_told_to"]} == {
         "picky": "the export policy rejects it",
-        "other": "it came from a peer that is no client, and neither is this one (RFC 4456 section 6)",
+        "other": "it came from this peer",
     }
     assert views.explain_prefix(made.node, "10.9.0.0/16", heard, told)["verdict"] == (
         "nobody told this node about 10.9.0.0/16"

@@ -11,11 +11,11 @@ import pytest
 
 from bgpvpn.config import MONITORED, BmpConfig, Config, ConfigError
 from bgpvpn.monitoring import BACK_OFF_MOST_S, BUFFER_OCTETS, END_S, PULL_OCTETS, Monitoring
-from speaker.adj_rib_in import Own
 from speaker.decision import LOCAL
 from speaker.engine import Engine
 from speaker.monitor import Identity
 from speaker.peer import Peer
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib
 from speaker.session import Settings
 from speaker.sockets import SEND_BUFFER_OCTETS

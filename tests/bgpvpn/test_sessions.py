@@ -5,9 +5,9 @@ import pytest
 
 from bgpvpn import sessions
 from bgpvpn.objects import Peer as Wish
-from speaker.adj_rib_in import Own
 from speaker.engine import Engine
 from speaker.peer import Peer
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib
 from speaker.session import Settings
 from speaker.values import Family

@@ -8,8 +8,8 @@ from typing import Any
 
 from bgpvpn import views
 from cli.explain import told
-from speaker.adj_rib_in import Own
 from speaker.engine import Engine
+from speaker.refusal import Own
 from tests.cli.daemon import Daemon
 from tests.fakes.middle import SELF, Middle, bind, network, port, vpn, vpn_key
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from speaker.adj_rib_in import Own
 from speaker.adj_rib_out import AdjRibOut
 from speaker.decision import LOCAL
 from speaker.engine import Engine
 from speaker.path import Attributes, Path
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib, peer_of
 from speaker.session import Negotiated
 from speaker.terms import Decide, Terms, accept

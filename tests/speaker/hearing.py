@@ -6,8 +6,9 @@ from typing import Any
 
 import attrs
 
-from speaker.adj_rib_in import AdjRibIn, Own
+from speaker.adj_rib_in import AdjRibIn
 from speaker.path import Attributes, Path
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib, peer_of
 from speaker.session import Negotiated
 from speaker.values import Family

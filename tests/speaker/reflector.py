@@ -10,10 +10,11 @@ from typing import Any
 
 import attrs
 
-from speaker.adj_rib_in import WITH_TARGETS, Own
+from speaker.adj_rib_in import WITH_TARGETS
 from speaker.decision import LOCAL, Candidate, best
 from speaker.engine import Engine
 from speaker.path import Attributes, Path
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib
 from speaker.session import Negotiated
 from speaker.terms import Decide, Terms, accept

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from speaker.adj_rib_in import Own
 from speaker.adj_rib_out import MEMBERSHIP_WAIT_S, AdjRibOut
 from speaker.decision import LOCAL
 from speaker.membership import Membership
 from speaker.path import AS_SEQUENCE, Attributes
+from speaker.refusal import Own
 from speaker.rib import Rib
 from speaker.session import Negotiated
 from speaker.update_group import UpdateGroups

@@ -6,11 +6,11 @@ import inspect
 
 import attrs
 
-from speaker.adj_rib_in import Own
 from speaker.adj_rib_out import MEMBERSHIP_WAIT_S
 from speaker.decision import LOCAL
 from speaker.engine import Engine, Neighbour
 from speaker.peer import Close, Peer, Routes, Send
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib, peer_of, slot
 from speaker.session import Settings
 from speaker.terms import PrefixLimit, Terms, reject

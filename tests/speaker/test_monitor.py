@@ -6,12 +6,12 @@ import random
 
 import attrs
 
-from speaker.adj_rib_in import Own
 from speaker.decision import LOCAL
 from speaker.engine import Engine, Neighbour
 from speaker.monitor import VIEWS, Identity, Monitor
 from speaker.path import Path
 from speaker.peer import Ends, Peer
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib
 from speaker.session import Settings
 from speaker.terms import Terms

@@ -8,11 +8,11 @@ import signal
 import attrs
 from mrtparse import Reader
 
-from speaker.adj_rib_in import Own
 from speaker.decision import LOCAL
 from speaker.engine import Engine
 from speaker.mrt import Entry, IndexedPeer, peer_index_table, rib
 from speaker.path import AS_SEQUENCE, Attributes, Path
+from speaker.refusal import Own
 from speaker.rib import Interest, Rib
 from speaker.table_dump import Dumped, table_dump
 from speaker.terms import Terms

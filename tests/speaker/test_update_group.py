@@ -231,7 +231,7 @@ def test_other_reasons_why_a_route_is_not_told() -> None:
     reasons = {name: each.adj_rib_out.reason_untold(VPNV4, A) for name, each in made.engine.neighbours.items()}
     assert reasons == {
         "c1": "it is about to be sent",
-        "n1": "it came from a peer that is no client, and neither is this one (RFC 4456 section 6)",
+        "n1": "it came from this peer",
         "n2": "it came from a peer that is no client, and neither is this one (RFC 4456 section 6)",
     }
     made.put(VPNV4, "c1", B, block(1))
