@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import difflib
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
@@ -21,7 +21,19 @@ from speaker.session import ROLES, Role
 from speaker.terms import PrefixLimit
 from speaker.values import RouteDistinguisher, RouteTarget
 
-Kind = Literal["network", "subnet", "port", "bgpvpn", "association", "policy", "peer"]
+Kind = Literal[
+    "network",
+    "subnet",
+    "router",
+    "port",
+    "bgpvpn",
+    "association",
+    "floating_ip",
+    "policy",
+    "peer",
+    "speaker",
+    "advertisement",
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In this order objects refer only to kinds before them: ports before associations, policies before peers."""
 
@@ -57,14 +69,47 @@ def _normalise(thing: object, **by: Rule) -> None:
 _targets = rules.several(RouteTarget.parse)
 
 
+def _records(cls: type[Any], called: str) -> Rule:
+    """Return the rule for a list of small values, each made from a mapping; it drops repetitions, keeps the order."""
+
+    def rule(value: Any) -> tuple[Any, ...]:
+        if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+            raise ValueError(f"takes a list of {called}, not {value!r}")
+        return tuple(dict.fromkeys(_record(cls, called)(each) for each in value))
+
+    return rule
+
+
+def _record(cls: type[Any], called: str) -> Rule:
+    """Return the rule for one small value, made from a mapping."""
+    known = {field.name: field for field in attrs.fields(cls)}
+
+    def rule(value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"takes {called} with {', '.join(known)}, not {value!r}")
+        for name in value:
+            if name not in known:
+                raise ValueError(f"{name!r} is not known in {called}; there are {', '.join(known)}")
+        for name, field in known.items():
+            if field.default is attrs.NOTHING and name not in value:
+                raise ValueError(f"{called} need {name!r}, and {dict(value)!r} has none")
+        return cls(**value)
+
+    return rule
+
+
 @attrs.frozen(kw_only=True)
 class Network:
-    """A tenant network: one or more subnets, ports on any node."""
+    """A tenant network: one or more subnets, ports on any node; or an external one, to which routers lead."""
 
     id: str
     name: str = ""
     project_id: str = "default"
     mtu: int | None = None
+    external: bool = False  # routers lead to it; it is in no VPN
+    fallback_mac: str | None = None  # the router, not ours, that gets what no VPN has a route for
 
     def __attrs_post_init__(self) -> None:
         _normalise(
@@ -73,6 +118,8 @@ class Network:
             name=rules.name,
             project_id=rules.name,
             mtu=rules.optional(rules.number(68, 65535)),
+            external=rules.flag,
+            fallback_mac=rules.optional(rules.mac),
         )
 
 
@@ -86,6 +133,7 @@ class Subnet:
     network_id: str
     cidr: str
     gateway_ip: str | None = None
+    address_scope: str = ""  # subnets of one scope may be told to each other's side (Neutron's address scopes)
 
     def __attrs_post_init__(self) -> None:
         _normalise(
@@ -96,6 +144,7 @@ class Subnet:
             network_id=rules.identifier,
             cidr=rules.prefix,
             gateway_ip=rules.optional(rules.address),
+            address_scope=rules.name,
         )
         network = ipaddress.ip_network(self.cidr)
         if network.prefixlen == 0:
@@ -107,15 +156,84 @@ class Subnet:
 
 
 @attrs.frozen(kw_only=True)
+class HostRoute:
+    """A destination behind a host of a tenant's network."""
+
+    destination: str
+    nexthop: str
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(self, destination=rules.prefix, nexthop=rules.address)
+        if (":" in self.destination) != (":" in self.nexthop):
+            raise IntentError("nexthop", self.nexthop, f"is of another address family than {self.destination}")
+
+
+@attrs.frozen(kw_only=True)
+class Router:
+    """A tenant's router: it has the gateway address of each of its subnets, on every node that has a port there."""
+
+    id: str
+    name: str = ""
+    project_id: str = "default"
+    subnet_ids: tuple[str, ...] = ()
+    routes: tuple[HostRoute, ...] = ()  # extra routes, behind hosts of its subnets
+    gateway_network_id: str | None = None  # an external network
+    gateway_ips: tuple[str, ...] = ()  # its addresses there
+    admin_state_up: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=rules.identifier,
+            name=rules.name,
+            project_id=rules.name,
+            subnet_ids=rules.several(rules.identifier),
+            routes=_records(HostRoute, "routes"),
+            gateway_network_id=rules.optional(rules.identifier),
+            gateway_ips=rules.several(rules.address),
+            admin_state_up=rules.flag,
+        )
+        if self.gateway_ips and self.gateway_network_id is None:
+            raise IntentError("gateway_ips", self.gateway_ips, "are addresses in gateway_network_id, and there is none")
+
+
+@attrs.frozen(kw_only=True)
+class OvsPlug:
+    """Where an interface of ours meets Open vSwitch: frames with a VLAN on a port of a bridge.
+
+    The port's interface is made as an internal port of that bridge (see docs/decisions/0012).
+    """
+
+    bridge: str
+    port: str  # its OpenFlow number or its name
+    vlan: int | None = None
+    fallback_port: str | None = None  # where frames to the network's fallback_mac go, if elsewhere
+    fallback_src_mac: str | None = None  # and what they have as their source then
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            bridge=rules.interface,
+            port=rules.ovs_port,
+            vlan=rules.optional(rules.number(1, 4094)),
+            fallback_port=rules.optional(rules.ovs_port),
+            fallback_src_mac=rules.optional(rules.mac),
+        )
+
+
+@attrs.frozen(kw_only=True)
 class Port:
-    """An interface of this node that belongs to a tenant."""
+    """A station of a tenant behind an interface of a node; stations of one network may share an interface."""
 
     id: str
     name: str = ""
     project_id: str = "default"
     network_id: str | None = None  # None: a port by itself, bound straight to VPNs
-    interface: str
+    interface: str = ""  # "": "tap" and the first 11 characters of the id, as Neutron calls it
     netns: str = ""  # as `ip netns` shows it; "": the daemon's own
+    ovs: OvsPlug | None = None  # the interface is ours then
+    host: str = ""  # the node that it is on; "": this one
+    device_owner: str = ""  # those that begin with "network:" are not announced
     mac_address: str
     ip_addresses: tuple[str, ...] = ()  # "10.0.0.5", or "10.0.0.5/24" on a port by itself
     gateway_ips: tuple[str, ...] = ()  # only for a port by itself; else the subnets say it
@@ -128,13 +246,18 @@ class Port:
             name=rules.name,
             project_id=rules.name,
             network_id=rules.optional(rules.identifier),
-            interface=rules.interface,
+            interface=lambda value: rules.interface(value or f"tap{self.id[:11]}"),
             netns=rules.namespace,
+            ovs=rules.optional(_record(OvsPlug, "a plug")),
+            host=rules.name,
+            device_owner=rules.text,
             mac_address=rules.mac,
             ip_addresses=rules.several(rules.address if self.network_id is not None else rules.address_with_length),
             gateway_ips=rules.several(rules.address),
             admin_state_up=rules.flag,
         )
+        if self.ovs is not None and self.netns:
+            raise IntentError("netns", self.netns, "the interface of a port of Open vSwitch is in the daemon's own")
         own = [ipaddress.ip_interface(text) for text in self.ip_addresses]
         if len({interface.ip for interface in own}) < len(own):
             raise IntentError("ip_addresses", self.ip_addresses, "an address is there twice")
@@ -150,6 +273,10 @@ class Port:
                 )
 
 
+TECHNIQUES: dict[str, tuple[str, ...]] = {"l3": ("ipvpn", "evpn-prefix"), "l2": ("evpn",)}
+"""How a VPN of each type may be carried; the first is what is taken when nothing is said."""
+
+
 @attrs.frozen(kw_only=True)
 class Bgpvpn:
     """A BGP VPN as networking-bgpvpn has it (l3: RFC 4364 VPNv4 and VPNv6; l2: RFC 7432 EVPN over VXLAN)."""
@@ -162,8 +289,13 @@ class Bgpvpn:
     import_targets: tuple[str, ...] = ()
     export_targets: tuple[str, ...] = ()
     route_distinguishers: tuple[str, ...] = ()  # empty: automatic
-    vni: int | None = None  # l2 only; None: automatic
+    vni: int | None = None  # with VXLAN only; None: automatic
     local_pref: int | None = None
+    technique: tuple[str, ...] = ()  # l3: ipvpn, evpn-prefix (RFC 9136), or both; l2: evpn
+    aggregate: Literal["none", "subnet", "both"] = "none"  # are subnets announced, instead of or beside addresses
+    max_prefixes: int | None = None  # that one association may announce beside fixed addresses
+    allowed_prefixes: tuple[str, ...] = ()  # within which those must be; empty: anywhere
+    local_pref_range: tuple[int, int] | None = None  # in which every LOCAL_PREF must be
     admin_state_up: bool = True
 
     def __attrs_post_init__(self) -> None:
@@ -177,25 +309,67 @@ class Bgpvpn:
             export_targets=_targets,
             route_distinguishers=rules.several(RouteDistinguisher.parse),
             vni=rules.optional(rules.number(1, (1 << 24) - 1)),
-            local_pref=rules.optional(rules.number(0, 0xFFFFFFFF)),
+            local_pref=rules.optional(rules.local_pref),
+            type=rules.choice("l2", "l3"),
+            aggregate=rules.choice("none", "subnet", "both"),
+            max_prefixes=rules.optional(rules.number(0, 1_000_000)),
+            allowed_prefixes=rules.several(rules.prefix),
+            local_pref_range=rules.optional(rules.local_pref_range),
             admin_state_up=rules.flag,
         )
-        if self.type not in ("l2", "l3"):
-            raise IntentError("type", self.type, f"takes l2 or l3, not {self.type!r}")
-        if self.type == "l3" and self.vni is not None:
-            raise IntentError("vni", self.vni, "only an l2 VPN has a VNI; routes of an l3 VPN carry MPLS labels")
+        known = TECHNIQUES[self.type]
+        _normalise(self, technique=lambda value: rules.several(rules.choice(*known))(value) or known[:1])
+        if self.vni is not None and self.technique == ("ipvpn",):
+            raise IntentError("vni", self.vni, "routes of an l3 VPN carry MPLS labels, unless it is evpn-prefix")
+        if self.type == "l2" and self.aggregate != "none":
+            raise IntentError("aggregate", self.aggregate, "an l2 VPN announces no subnets")
+        self.check_local_pref("local_pref", self.local_pref)
+
+    def check_local_pref(self, field: str, value: int | None) -> None:
+        """Refuse a LOCAL_PREF out of the VPN's range."""
+        if value is not None and self.local_pref_range is not None:
+            low, high = self.local_pref_range
+            if not low <= value <= high:
+                raise IntentError(field, value, f"VPN {title(self)!r} takes a LOCAL_PREF from {low} to {high}")
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """What a port is bound for beside its own addresses: a prefix behind it, or the routes of another VPN."""
+
+    type: Literal["prefix", "bgpvpn"]
+    prefix: str | None = None
+    bgpvpn_id: str | None = None  # its routes are announced anew, as lying behind the port
+    local_pref: int | None = None  # None: that of the VPN that it is announced into
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            type=rules.choice("prefix", "bgpvpn"),
+            prefix=rules.optional(rules.prefix),
+            bgpvpn_id=rules.optional(rules.identifier),
+            local_pref=rules.optional(rules.local_pref),
+        )
+        wanted, other = ("prefix", "bgpvpn_id") if self.type == "prefix" else ("bgpvpn_id", "prefix")
+        if getattr(self, wanted) is None:
+            raise IntentError(wanted, None, f"a route of type {self.type} needs it")
+        if getattr(self, other) is not None:
+            raise IntentError(other, getattr(self, other), f"a route of type {self.type} has none")
 
 
 @attrs.frozen(kw_only=True)
 class Association:
-    """A network or a port bound to a BGP VPN; exactly one of the two."""
+    """A network, a router or a port bound to a BGP VPN; exactly one of the three."""
 
     id: str
     bgpvpn_id: str
     network_id: str | None = None
+    router_id: str | None = None
     port_id: str | None = None
+    advertise_extra_routes: bool = True  # of the router (a router association only)
     advertise_fixed_ips: bool = True  # false only in a port association
-    prefixes: tuple[str, ...] = ()  # further prefixes behind the port (a port association only)
+    routes: tuple[Route, ...] = ()  # a port association only
+    direction: Literal["both", "to-port", "from-port"] = "both"  # to-port: only announced; from-port: only imported
 
     def __attrs_post_init__(self) -> None:
         _normalise(
@@ -203,16 +377,67 @@ class Association:
             id=rules.identifier,
             bgpvpn_id=rules.identifier,
             network_id=rules.optional(rules.identifier),
+            router_id=rules.optional(rules.identifier),
             port_id=rules.optional(rules.identifier),
+            advertise_extra_routes=rules.flag,
             advertise_fixed_ips=rules.flag,
-            prefixes=rules.several(rules.prefix),
+            routes=_records(Route, "routes"),
+            direction=rules.choice("both", "to-port", "from-port"),
         )
-        if (self.network_id is None) == (self.port_id is None):
-            raise IntentError("network_id", self.network_id, "exactly one of network_id and port_id is wanted")
-        if self.network_id is not None and self.prefixes:
-            raise IntentError("prefixes", self.prefixes, "prefixes lie behind a port, not behind a network")
-        if self.network_id is not None and not self.advertise_fixed_ips:
-            raise IntentError("advertise_fixed_ips", False, "only a port may be bound without announcing its addresses")
+        if [self.network_id, self.router_id, self.port_id].count(None) != 2:
+            raise IntentError(
+                "network_id", self.network_id, "exactly one of network_id, router_id and port_id is wanted"
+            )
+        if self.router_id is None and not self.advertise_extra_routes:
+            raise IntentError("advertise_extra_routes", False, "only a router has extra routes")
+        if self.port_id is None:
+            if self.routes:
+                raise IntentError("routes", self.routes, "routes lie behind a port, not behind a network or a router")
+            if not self.advertise_fixed_ips:
+                raise IntentError(
+                    "advertise_fixed_ips", False, "only a port may be bound without announcing its addresses"
+                )
+            if self.direction != "both":
+                raise IntentError("direction", self.direction, "only a port may be bound in one direction")
+        told = [(route.type, route.prefix or route.bgpvpn_id) for route in self.routes]
+        for each in told:
+            if told.count(each) > 1:
+                raise IntentError("routes", each[1], f"{each[0]} {each[1]} is there more than once")
+
+    @property
+    def bound(self) -> tuple[Kind, str]:
+        """What is bound: a network, a router or a port."""
+        for kind, id_ in (("network", self.network_id), ("router", self.router_id), ("port", self.port_id)):
+            if id_ is not None:
+                return kind, id_  # type: ignore[return-value]
+        raise AssertionError("something is bound")
+
+
+@attrs.frozen(kw_only=True)
+class FloatingIp:
+    """An address of an external network that stands for one of a tenant's port."""
+
+    id: str
+    project_id: str = "default"
+    network_id: str  # external
+    address: str
+    router_id: str | None = None
+    port_id: str | None = None
+    fixed_ip: str | None = None  # None: the first of the port, of the same address family
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=rules.identifier,
+            project_id=rules.name,
+            network_id=rules.identifier,
+            address=rules.address,
+            router_id=rules.optional(rules.identifier),
+            port_id=rules.optional(rules.identifier),
+            fixed_ip=rules.optional(rules.address),
+        )
+        if self.fixed_ip is not None and self.port_id is None:
+            raise IntentError("fixed_ip", self.fixed_ip, "is an address of a port, and there is none")
 
 
 @attrs.frozen(kw_only=True)
@@ -392,25 +617,86 @@ class Peer:
                 raise IntentError("tcp_ao", "***", "TCP-AO and a password of TCP MD5 exclude each other")
 
 
-Object = Network | Subnet | Port | Bgpvpn | Association | Policy | Peer
+@attrs.frozen(kw_only=True)
+class Speaker:
+    """Dynamic routing: which addresses of tenants are told to which peers, as neutron-dynamic-routing has it.
+
+    They are unicast routes of one address family (RFC 4271, RFC 4760) whose next hop is a router's gateway address.
+    """
+
+    id: str
+    name: str = ""
+    project_id: str = "default"
+    local_as: int
+    ip_version: int = 4
+    advertise_floating_ip_host_routes: bool = True
+    advertise_tenant_networks: bool = True
+    advertise_fixed_ip_host_routes: bool = False  # of ports on this node, behind a router
+    networks: tuple[str, ...] = ()  # external networks, whose routers count
+    peers: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=rules.identifier,
+            name=rules.name,
+            project_id=rules.name,
+            local_as=rules.as_number,
+            ip_version=rules.choice_of_numbers(4, 6),
+            advertise_floating_ip_host_routes=rules.flag,
+            advertise_tenant_networks=rules.flag,
+            advertise_fixed_ip_host_routes=rules.flag,
+            networks=rules.several(rules.identifier),
+            peers=rules.several(rules.identifier),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Advertisement:
+    """A route that a speaker tells its peers because somebody says so."""
+
+    id: str
+    speaker_id: str
+    destination: str
+    next_hop: str
+
+    def __attrs_post_init__(self) -> None:
+        _normalise(
+            self,
+            id=rules.identifier,
+            speaker_id=rules.identifier,
+            destination=rules.prefix,
+            next_hop=rules.address,
+        )
+
+
+Object = Network | Subnet | Router | Port | Bgpvpn | Association | FloatingIp | Policy | Peer | Speaker | Advertisement
 
 CLASSES: dict[Kind, type[Any]] = {
     "network": Network,
     "subnet": Subnet,
+    "router": Router,
     "port": Port,
     "bgpvpn": Bgpvpn,
     "association": Association,
+    "floating_ip": FloatingIp,
     "policy": Policy,
     "peer": Peer,
+    "speaker": Speaker,
+    "advertisement": Advertisement,
 }
 FIXED: dict[Kind, tuple[str, ...]] = {
     "network": ("project_id",),
     "subnet": ("project_id", "network_id", "cidr"),
+    "router": ("project_id",),
     "port": ("project_id", "network_id"),
     "bgpvpn": ("project_id", "type"),
-    "association": ("bgpvpn_id", "network_id", "port_id"),
+    "association": ("bgpvpn_id", "network_id", "router_id", "port_id"),
+    "floating_ip": ("project_id", "network_id", "address"),
     "policy": ("name",),
     "peer": ("address",),
+    "speaker": ("project_id", "local_as", "ip_version"),
+    "advertisement": ("speaker_id", "destination"),
 }
 """Fields that stay as they were made."""
 

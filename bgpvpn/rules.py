@@ -71,6 +71,32 @@ def choice(*words: str) -> Callable[[Any], str]:
     return rule
 
 
+def choice_of_numbers(*numbers: int) -> Callable[[Any], int]:
+    """Return the rule for one of these numbers."""
+
+    def rule(value: Any) -> int:
+        if value not in numbers or isinstance(value, bool):
+            raise ValueError(f"takes {' or '.join(map(str, numbers))}, not {value!r}")
+        return int(value)
+
+    return rule
+
+
+def local_pref(value: Any) -> int:
+    """A degree of preference (RFC 4271 section 5.1.5)."""
+    return number(0, 0xFFFFFFFF)(value)
+
+
+def local_pref_range(value: Any) -> tuple[int, int]:
+    """The lowest and the highest degree of preference."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"takes the lowest and the highest LOCAL_PREF, not {value!r}")
+    low, high = map(local_pref, value)
+    if low > high:
+        raise ValueError(f"begins above its end: {value!r}")
+    return low, high
+
+
 def optional(rule: Rule) -> Rule:
     """Return a rule that lets None through."""
     return lambda value: None if value is None else rule(value)
@@ -160,6 +186,13 @@ def interface(value: Any) -> str:
     if re.fullmatch(r"[^\s/:]{1,15}", text(value)) is None or value in (".", "..") or len(value.encode()) > 15:
         raise ValueError(f"{value!r} is not the name of a network interface")
     return str(value)
+
+
+def ovs_port(value: Any) -> str:
+    """A port of a bridge of Open vSwitch, by its OpenFlow number or its name."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(number(1, 0xFEFF)(value))
+    return str(number(1, 0xFEFF)(int(value))) if text(value).isdecimal() else interface(value)
 
 
 def namespace(value: Any) -> str:

@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import bgpvpn
-from bgpvpn import sessions, statuses, views
+from bgpvpn import access, sessions, statuses, views
+from bgpvpn.access import OPERATOR, Caller
 from bgpvpn.allocate import Leases
 from bgpvpn.config import Config
 from bgpvpn.dataplane.rows import Dataplane, RouteTable
@@ -377,9 +378,10 @@ class RunningNode:
 
     # What the API asks
 
-    def write(self, wishes: Sequence[Object | Removal]) -> list[Change]:
+    def write(self, wishes: Sequence[Object | Removal], caller: Caller = OPERATOR) -> list[Change]:
         """Do all wishes or none: checked, then stored, then in the tables. IntentError or StoreError: none is done."""
         changes = self.intent.plan(wishes, time.time())
+        access.check(caller, changes, self.intent)
         self.store.write(changes)
         self.intent.apply(changes)
         self._unseen.update((change.kind, change.id) for change in changes)

@@ -191,7 +191,7 @@ class Segments:
             if association.bgpvpn_id not in fixed:
                 continue
             fixed[association.bgpvpn_id] |= association.advertise_fixed_ips
-            for text in association.prefixes:
+            for text in (route.prefix for route in association.routes if route.prefix is not None):
                 version = ipaddress.ip_network(text).version
                 prefixes[association.bgpvpn_id][(version, prefix_bytes(text))] = None
         return tuple(Binding(id_, fixed[id_], tuple(prefixes[id_])) for id_ in fixed)

@@ -12,7 +12,15 @@ from collections.abc import Iterable
 
 from bgpvpn.desired import ObjectKey
 from bgpvpn.node import Node
-from bgpvpn.objects import Association, Bgpvpn, Kind, Network, Policy, Port, Subnet
+from bgpvpn.objects import (
+    Association,
+    Bgpvpn,
+    Kind,
+    Network,
+    Policy,
+    Port,
+    Subnet,
+)
 from bgpvpn.segment import Segment
 
 Verdict = tuple[str, str]

@@ -34,7 +34,8 @@ def _what_and_where(command: F) -> F:
 def bind(run: Run, ref: str, vpn: str, is_network: bool | None, prefixes: tuple[str, ...], no_fixed_ips: bool) -> None:
     """Bind a network or a port to a VPN."""
     kind, id_ = _found(run.api, ref, is_network)
-    wanted = {f"{kind}_id": id_, "advertise_fixed_ips": not no_fixed_ips, "prefixes": list(prefixes)}
+    wanted = {f"{kind}_id": id_, "advertise_fixed_ips": not no_fixed_ips}
+    wanted["routes"] = [{"type": "prefix", "prefix": prefix} for prefix in prefixes]
     made = run.api.post(wanted, "bgpvpns", vpn, "associations")
     run.show(lambda: made, lambda made: fields({"vpn": vpn, kind: ref, **made}))
 

@@ -55,7 +55,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("engine", ("speaker.engine", "speaker.monitor", "speaker.table_dump")),
-    ("wanted", ("bgpvpn.desired", "bgpvpn.rules", "bgpvpn.policies", "bgpvpn.objects", "bgpvpn.intent")),
+    (
+        "wanted",
+        ("bgpvpn.desired", "bgpvpn.rules", "bgpvpn.policies", "bgpvpn.objects", "bgpvpn.intent", "bgpvpn.access"),
+    ),
     (
         "instances",
         (

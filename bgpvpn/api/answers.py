@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bgpvpn.access import ForbiddenError
 from bgpvpn.api.bodies import BodyError
 from bgpvpn.intent import StoreError
 from bgpvpn.objects import ConflictError, IntentError
@@ -68,9 +69,13 @@ def _is_plain(value: object) -> bool:
 
 
 async def on_intent_error(_: Request, error: Exception) -> Response:
-    """A wish that cannot be: 400, or 409 when it is only that something else is in its way."""
+    """A wish that cannot be: 400; 409 when only something else is in its way; 403 when others may wish it."""
     assert isinstance(error, IntentError)
-    status = HTTPStatus.CONFLICT if isinstance(error, ConflictError) else HTTPStatus.BAD_REQUEST
+    status = HTTPStatus.BAD_REQUEST
+    if isinstance(error, ForbiddenError):
+        status = HTTPStatus.FORBIDDEN
+    elif isinstance(error, ConflictError):
+        status = HTTPStatus.CONFLICT
     return refusal(status, error.field, error.value, str(error))
 
 

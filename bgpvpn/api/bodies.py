@@ -59,6 +59,10 @@ class NetworkBody(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
     project_id: str = "default"
     mtu: int | None = None
+    external: Annotated[bool, Meta(description="routers lead to it; it is in no VPN")] = False
+    fallback_mac: Annotated[
+        str | None, Meta(description="the router, not ours, that gets what no VPN has a route for")
+    ] = None
     subnets: Annotated[list[SubnetOfNetwork], Meta(description="made with the network, all or none")] = []
 
 
@@ -71,18 +75,52 @@ class SubnetBody(msgspec.Struct, forbid_unknown_fields=True):
     name: str = ""
     project_id: Annotated[str, Meta(description="that of the network when it is not given")] | UnsetType = UNSET
     gateway_ip: Annotated[str | None, Meta(description="answered by every node with a port there")] = None
+    address_scope: str = ""
+
+
+class HostRouteBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A destination behind a host of a tenant's network."""
+
+    destination: str
+    nexthop: str
+
+
+class RouterBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A tenant's router: it has the gateway address of each of its subnets."""
+
+    id: Id | UnsetType = UNSET
+    name: str = ""
+    project_id: str = "default"
+    subnet_ids: list[str] = []
+    routes: Annotated[list[HostRouteBody], Meta(description="behind hosts of its subnets")] = []
+    gateway_network_id: Annotated[str | None, Meta(description="an external network, by id or unique name")] = None
+    gateway_ips: Annotated[list[str], Meta(description="its addresses there")] = []
+    admin_state_up: bool = True
+
+
+class OvsPlugBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Where the interface of a port meets Open vSwitch; it is made as an internal port of that bridge."""
+
+    bridge: str
+    port: Annotated[str | int, Meta(description="of the bridge: its OpenFlow number or name")]
+    vlan: int | None = None
+    fallback_port: str | int | None = None
+    fallback_src_mac: str | None = None
 
 
 class PortBody(msgspec.Struct, forbid_unknown_fields=True):
-    """An interface of this node that belongs to a tenant."""
+    """A station of a tenant behind an interface of a node; stations of one network may share an interface."""
 
-    interface: str
     mac_address: str
+    interface: Annotated[str, Meta(description="tap and the first 11 characters of the id when it is not given")] = ""
     id: Id | UnsetType = UNSET
     name: str = ""
     project_id: Annotated[str, Meta(description="that of the network when it is not given")] | UnsetType = UNSET
     network_id: Annotated[str | None, Meta(description="id or unique name; null: a port by itself")] = None
     netns: Annotated[str, Meta(description="as `ip netns` shows it")] = ""
+    ovs: Annotated[OvsPlugBody | None, Meta(description="the interface is made by the daemon then")] = None
+    host: Annotated[str, Meta(description="the node that it is on; empty: this one")] = ""
+    device_owner: Annotated[str, Meta(description='those that begin with "network:" are not announced')] = ""
     ip_addresses: Annotated[list[str], Meta(description="with a length, 10.0.0.5/24, on a port by itself only")] = []
     gateway_ips: Annotated[list[str], Meta(description="on a port by itself only")] = []
     admin_state_up: bool = True
@@ -99,25 +137,65 @@ class BgpvpnBody(msgspec.Struct, forbid_unknown_fields=True):
     import_targets: Targets = []
     export_targets: Targets = []
     route_distinguishers: Annotated[list[str], Meta(description="none: automatic")] = []
-    vni: Annotated[int | None, Meta(description="type l2 only; null: automatic")] = None
+    vni: Annotated[int | None, Meta(description="with VXLAN only; null: automatic")] = None
     local_pref: int | None = None
+    technique: Annotated[
+        list[Literal["ipvpn", "evpn-prefix", "evpn"]],
+        Meta(description="l3: ipvpn, evpn-prefix, or both; l2: evpn; none: the first"),
+    ] = []
+    aggregate: Annotated[
+        Literal["none", "subnet", "both"], Meta(description="are subnets announced, instead of or beside addresses")
+    ] = "none"
+    max_prefixes: Annotated[
+        int | None, Meta(description="that one association may announce beside fixed addresses")
+    ] = None
+    allowed_prefixes: Annotated[list[str], Meta(description="within which those must be; none: anywhere")] = []
+    local_pref_range: Annotated[
+        list[int] | None, Meta(description="lowest and highest LOCAL_PREF that anybody may set")
+    ] = None
     admin_state_up: bool = True
 
 
+class RouteBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A prefix behind a port, or another VPN whose routes are announced anew as lying behind it."""
+
+    type: Literal["prefix", "bgpvpn"]
+    prefix: str | None = None
+    bgpvpn_id: Annotated[str | None, Meta(description="id")] = None
+    local_pref: Annotated[int | None, Meta(description="null: that of the VPN of the association")] = None
+
+
 class AssociationOfBgpvpn(msgspec.Struct, forbid_unknown_fields=True):
-    """A network or a port bound to the VPN of the path; exactly one of the two."""
+    """A network, a router or a port bound to the VPN of the path; exactly one of the three."""
 
     id: Id | UnsetType = UNSET
     network_id: Annotated[str | None, Meta(description="id or unique name")] = None
+    router_id: Annotated[str | None, Meta(description="id or unique name")] = None
     port_id: Annotated[str | None, Meta(description="id or unique name")] = None
-    advertise_fixed_ips: bool = True
-    prefixes: Annotated[list[str], Meta(description="further prefixes behind the port")] = []
+    advertise_extra_routes: Annotated[bool, Meta(description="of the router")] = True
+    advertise_fixed_ips: Annotated[bool, Meta(description="of the port")] = True
+    routes: Annotated[list[RouteBody], Meta(description="of a port, beside its own addresses")] = []
+    direction: Annotated[
+        Literal["both", "to-port", "from-port"], Meta(description="to-port: announced only; from-port: imported only")
+    ] = "both"
 
 
 class AssociationBody(AssociationOfBgpvpn, forbid_unknown_fields=True, kw_only=True):
-    """A network or a port bound to a VPN; exactly one of the two."""
+    """A network, a router or a port bound to a VPN; exactly one of the three."""
 
     bgpvpn_id: Ref
+
+
+class FloatingIpBody(msgspec.Struct, forbid_unknown_fields=True):
+    """An address of an external network that stands for one of a tenant's port."""
+
+    network_id: Annotated[str, Meta(description="external; id or unique name")]
+    address: str
+    id: Id | UnsetType = UNSET
+    project_id: str = "default"
+    router_id: Annotated[str | None, Meta(description="id or unique name")] = None
+    port_id: Annotated[str | None, Meta(description="id or unique name")] = None
+    fixed_ip: Annotated[str | None, Meta(description="null: the first of the port, of the same family")] = None
 
 
 class PolicyBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -202,6 +280,30 @@ class PeerBody(msgspec.Struct, forbid_unknown_fields=True):
     admin_state_up: bool = True
 
 
+class SpeakerBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Dynamic routing: which addresses of tenants are told to which peers."""
+
+    local_as: int
+    id: Id | UnsetType = UNSET
+    name: str = ""
+    project_id: str = "default"
+    ip_version: Literal[4, 6] = 4
+    advertise_floating_ip_host_routes: bool = True
+    advertise_tenant_networks: bool = True
+    advertise_fixed_ip_host_routes: Annotated[bool, Meta(description="of ports on this node, behind a router")] = False
+    networks: Annotated[list[str], Meta(description="ids of external networks, whose routers count")] = []
+    peers: Annotated[list[str], Meta(description="ids of peers that are told")] = []
+
+
+class AdvertisementBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A route that a speaker tells its peers because somebody says so."""
+
+    speaker_id: Ref
+    destination: str
+    next_hop: str
+    id: Id | UnsetType = UNSET
+
+
 class Status(msgspec.Struct):
     """What became of a wish."""
 
@@ -238,11 +340,15 @@ class ErrorBody(msgspec.Struct):
 CREATE: dict[Kind, type[msgspec.Struct]] = {
     "network": NetworkBody,
     "subnet": SubnetBody,
+    "router": RouterBody,
     "port": PortBody,
     "bgpvpn": BgpvpnBody,
     "association": AssociationBody,
+    "floating_ip": FloatingIpBody,
     "policy": PolicyBody,
     "peer": PeerBody,
+    "speaker": SpeakerBody,
+    "advertisement": AdvertisementBody,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from bgpvpn.access import OPERATOR, Caller
 from bgpvpn.intent import Change, Intent, Removal
 from bgpvpn.objects import Bgpvpn, Kind, Object, Policy
 
@@ -22,8 +23,11 @@ class Node(Protocol):
     def intent(self) -> Intent:
         """What users want, to read."""
 
-    def write(self, wishes: Sequence[Object | Removal]) -> list[Change]:
-        """Do all wishes or none: checked, then stored, then in the tables. IntentError or StoreError: none is done."""
+    def write(self, wishes: Sequence[Object | Removal], caller: Caller = OPERATOR) -> list[Change]:
+        """Do all wishes or none: checked, then stored, then in the tables. IntentError or StoreError: none is done.
+
+        `access.ForbiddenError`, an IntentError: they are not for this caller.
+        """
 
     def status_of(self, kind: Kind, id_: str) -> Plain:
         """Return {"state": ACTIVE, PENDING, DOWN or ERROR, "reason", "observed_revision"} of an object."""

@@ -22,7 +22,14 @@ from bgpvpn.objects import CLASSES, ConflictError, IntentError, Kind, Object, Pe
 
 log = logging.getLogger(__name__)
 
-REFERENCES: dict[str, Kind] = {"network_id": "network", "bgpvpn_id": "bgpvpn", "port_id": "port"}
+REFERENCES: dict[str, Kind] = {
+    "network_id": "network",
+    "gateway_network_id": "network",
+    "bgpvpn_id": "bgpvpn",
+    "router_id": "router",
+    "port_id": "port",
+    "speaker_id": "speaker",
+}
 """Fields in which a name stands for an id."""
 
 
@@ -145,7 +152,7 @@ class Objects:
 
 def filters_of(kind: Kind) -> tuple[str, ...]:
     """Return the fields by which objects of a kind can be filtered: all but secrets and what is more than a list."""
-    left_out = ("password", "tcp_ao", "statement", "prefix_limits")
+    left_out = ("password", "tcp_ao", "statement", "prefix_limits", "routes", "ovs", "local_pref_range")
     return tuple(field.name for field in attrs.fields(CLASSES[kind]) if field.name not in left_out)
 
 

@@ -128,7 +128,7 @@ class SqliteStore:
             fields = msgspec.json.decode(text, type=dict[str, Any])
             if (key := fields.pop("password_file", None)) is not None:
                 _put_secrets(fields, (self._keys / key).read_text())
-            thing = make(kind, fields)
+            thing = make(kind, _as_today(kind, fields))
         except (ValueError, msgspec.DecodeError, KeyError, OSError) as error:
             raise StoreError(f"the store {self.path} is damaged: {kind} {id_}: {error}") from error
         return Change(kind, id_, thing, Stamp(revision, created_at, updated_at))
@@ -316,6 +316,13 @@ def _put_secrets(fields: dict[str, Any], text: str) -> None:
             key["secret"] = secret
     else:
         fields["password"] = text
+
+
+def _as_today(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an object as they are today, where an earlier daemon wrote others."""
+    if kind == "association" and "prefixes" in fields:
+        fields["routes"] = [{"type": "prefix", "prefix": prefix} for prefix in fields.pop("prefixes")]
+    return fields
 
 
 def _checksum(row: Sequence[Any]) -> int:

@@ -277,7 +277,7 @@ def test_a_name_of_a_network_and_a_port_is_refused_without_saying_which(daemon: 
 def test_a_port_is_bound_with_prefixes_behind_it(daemon: Daemon) -> None:
     told(daemon, TWO_OF_A_NAME)
     bound = daemon.ask("bind twin blue --port --prefix 10.9.0.0/16 --prefix 2001:db8:9::/48 --no-fixed-ips")
-    assert bound["prefixes"] == ["10.9.0.0/16", "2001:db8:9::/48"]
+    assert [route["prefix"] for route in bound["routes"]] == ["10.9.0.0/16", "2001:db8:9::/48"]
     assert bound["advertise_fixed_ips"] is False
     refused = daemon.call("bind twin blue --network --prefix 10.9.0.0/16")
     assert (refused.exit_code, refused.stdout) == (1, "")

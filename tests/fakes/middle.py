@@ -231,5 +231,6 @@ def bind(vpn_id: str, of: str, **more: Any) -> Association:
 
 
 def bind_port(vpn_id: str, of: str, *prefixes: str, **more: Any) -> Association:
-    """Return the association of a port with a VPN."""
-    return Association(id=f"{vpn_id}-{of}", bgpvpn_id=vpn_id, port_id=of, prefixes=prefixes, **more)
+    """Return the association of a port with a VPN, with prefixes behind the port."""
+    routes = tuple({"type": "prefix", "prefix": prefix} for prefix in prefixes)
+    return Association(id=f"{vpn_id}-{of}", bgpvpn_id=vpn_id, port_id=of, routes=routes, **more)

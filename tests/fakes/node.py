@@ -17,7 +17,8 @@ from ipaddress import ip_network
 from itertools import chain
 from typing import Any
 
-from bgpvpn import trial
+from bgpvpn import access, trial
+from bgpvpn.access import OPERATOR, Caller
 from bgpvpn.api.boundary import Plain, Watcher
 from bgpvpn.intent import Change, Intent, Key, Removal, Store, StoredLease, StoreError, kind_of
 from bgpvpn.objects import Bgpvpn, IntentError, Kind, Object, Policy
@@ -70,8 +71,9 @@ class FakeNode:
         for thing in configured:
             self.intent.load(self.intent.plan([thing], self.wall), configured=True)
 
-    def write(self, wishes: Sequence[Object | Removal]) -> list[Change]:
+    def write(self, wishes: Sequence[Object | Removal], caller: Caller = OPERATOR) -> list[Change]:
         changes = self.intent.plan(wishes, self.wall)
+        access.check(caller, changes, self.intent)
         self.store.write(changes)
         self.intent.apply(changes)
         self.wall += 1

@@ -94,7 +94,11 @@ def test_prefixes_behind_a_port_are_reached_from_the_other_node(lab: Lab) -> Non
     here, there = Node(lab, 1), Node(lab, 2)
     for address in ("10.9.0.1/24", "2001:db8:9::1/64"):
         lab.run("blue1", "ip", "address", "add", address, "dev", "lo")
-    binding = here.bind("blue", port_id="blue1", prefixes=["10.9.0.0/24", "2001:db8:9::/64"])
+    binding = here.bind(
+        "blue",
+        port_id="blue1",
+        routes=[{"type": "prefix", "prefix": each} for each in ("10.9.0.0/24", "2001:db8:9::/64")],
+    )
     connected(lab, "blue2", "10.9.0.1", "2001:db8:9::1")
     here.api.delete("associations", binding["id"])
     eventually(lambda: not there.heard("10.9.0.0/24") and not there.heard("2001:db8:9::/64"), 5, "they are withdrawn")

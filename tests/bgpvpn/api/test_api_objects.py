@@ -101,15 +101,15 @@ async def test_a_change_changes_what_is_given_and_nothing_else(
 async def test_an_association_is_changed_and_made_by_both_of_its_paths(tmp_path: Path) -> None:
     async with served(FakeNode(), tmp_path) as api:
         await filled(api)
-        body = {"port_id": "port", "prefixes": ["10.1.0.0/16"]}
+        body = {"port_id": "port", "routes": [{"type": "prefix", "prefix": "10.1.0.0/16"}]}
         below = await ok(api.post("/v1/bgpvpns/bgpvpn/associations", json=body), 201)
         assert (below["bgpvpn_id"], below["port_id"], below["network_id"]) == ("v-1", "p-1", None)
         both = await ok(api.get("/v1/bgpvpns/bgpvpn/associations"))
         assert both == await ok(api.get("/v1/associations"))
         assert [each["id"] for each in both] == ["a-1", below["id"]]
 
-        changed = await ok(api.patch(f"/v1/associations/{below['id']}", json={"prefixes": []}))
-        assert changed["prefixes"] == []
+        changed = await ok(api.patch(f"/v1/associations/{below['id']}", json={"routes": []}))
+        assert changed["routes"] == []
         await ok(api.delete(f"/v1/associations/{below['id']}"), 204)
         await ok(api.post("/v1/bgpvpns", json={"name": "other"}), 201)
         assert await ok(api.get("/v1/bgpvpns/other/associations")) == []
