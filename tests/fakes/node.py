@@ -67,6 +67,8 @@ class FakeNode:
         self.instance_rows: list[Plain] = []
         self.kernel_plain: Plain = {"objects": [], "counters": {}}
         self.metric_rows: list[Plain] = []
+        self.advertised_rows: dict[str, list[Plain]] = {}  # by the id of a speaker
+        self.learned_rows: dict[str, list[Plain]] = {}
         self.mrt_pieces: Iterable[bytes] = ()
         for thing in configured:
             self.intent.load(self.intent.plan([thing], self.wall), configured=True)
@@ -148,6 +150,12 @@ class FakeNode:
 
     def explain_port(self, port_id: str) -> Plain:
         return {"port": port_id, "status": self.status_of("port", port_id)}
+
+    def advertised(self, speaker_id: str) -> list[Plain]:
+        return self.advertised_rows.get(self.intent.speakers[speaker_id].id, [])
+
+    def learned(self, speaker_id: str) -> list[Plain]:
+        return self.learned_rows.get(self.intent.speakers[speaker_id].id, [])
 
     def mrt(self, families: Sequence[str], *, pre_policy: bool) -> Iterator[bytes]:
         wanted = [Family.parse(text).text for text in families] or ["all"]
