@@ -92,12 +92,12 @@ class Tunnel:
 
 @attrs.frozen
 class Attachment:
-    """A port's interface, which is the user's and not ours, put into a bridge.
+    """An interface, which is the user's and not ours, put into a bridge; one port or several are behind it.
 
     `netns` names the network namespace (as `ip netns` does) that holds the interface; "" is the daemon's own.
     """
 
-    port: str  # port id
+    port: str  # the id of its one port, or what the interface is called: "NETNS/INTERFACE"
     interface: str
     netns: str
     bridge: str

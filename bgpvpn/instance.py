@@ -61,7 +61,8 @@ class Vias:
 
     def __init__(self) -> None:
         self.meaning: dict[Path, Via] = {}  # received paths that can be used
-        self.own: dict[Path, str] = {}  # our own paths -> the segment of this node that they lead into
+        self.own: dict[Path, str] = {}  # our own paths -> the VRF or EVI of this node that they lead into
+        self.leaked: dict[Path, str] = {}  # paths of leaks -> the VRF that the port is in; where to, `meaning` tells
         self.refusals: dict[Attributes, str] = {}  # why no path with these attributes can be used, "" if one may
         self._vias: dict[tuple[tuple[NextHop, ...], ...], Via] = {}
         self._new_pes: dict[bytes, None] = {}
@@ -104,7 +105,8 @@ class Vias:
         """
         self._vias = {via.tiers: via for via in vias}
         pes = {hop.pe for tiers in self._vias for tier in tiers for hop in tier if isinstance(hop, Labelled)}
-        self.own = {path: segment for path, segment in self.own.items() if path in paths}
+        self.own = {path: instance for path, instance in self.own.items() if path in paths}
+        self.leaked = {path: vrf for path, vrf in self.leaked.items() if path in paths}
         self.refusals.clear()
         self.meaning = {
             path: via

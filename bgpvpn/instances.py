@@ -1,7 +1,8 @@
 """The stage [segments], [endpoints] -> VRFs and EVIs, their objects in [desired], their routes in [originated].
 
-Only the segments that changed are worked out again; what a segment has made is remembered by key, so that what it no
-longer makes is taken back.  A segment that cannot have a number that it needs stays as it was, and is tried again.
+Only the segments that changed are worked out again, and the VRFs that they are in; what each has made is remembered by
+key, so that what it no longer makes is taken back.  One that cannot have a number that it needs stays as it was, and is
+tried again.
 
 A port that forwards is more than one that is wanted: only then its MAC has appeared on this node, and of several ports
 that share a prefix only those carry it.  So a change of their status is a change here.
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from bgpvpn.allocate import AllocationError, Leases
-from bgpvpn.desired import Attachment, Bridge, Desired, Object, ObjectKey, Status, Vrf, Vxlan
+from bgpvpn.desired import Attachment, Bridge, Desired, LabelRoute, Object, ObjectKey, OnBridge, Status, Vrf, Vxlan
 from bgpvpn.evpn import Evi
 from bgpvpn.instance import Importing, Instance, NodeIdentity, Originated, OriginatedTable, Vias, targets
-from bgpvpn.ipvpn import Announcement, ExportGroup, Ipvpn, announce, export_groups
-from bgpvpn.segment import Endpoint, Segment
+from bgpvpn.ipvpn import AFI_OF, FALLBACK_ADDRESSES, Announcer, ExportGroup, Ipvpn, address_of
+from bgpvpn.leak import Into, Leak, Way
+from bgpvpn.segment import Binding, Endpoint, Leaked, Segment
 from speaker.path import Path
 from speaker.rib import Interest, Rib
 from speaker.table import Table
@@ -28,31 +30,34 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 Lease = Callable[[str, str], int]
-"""(pool, purpose) -> number, for one segment at one time of day."""
+"""(pool, purpose) -> number, for one unit at one time of day."""
+
+Unit = tuple[str, str]
+"""What is worked out as a whole: ("segment", name) or ("vrf", name)."""
 
 RETRY_S = 10.0
-"""How long a segment without a number waits for its next trial, if nothing changes meanwhile."""
+"""How long a unit without a number waits for its next trial, if nothing changes meanwhile."""
 
 
 class Shares(Generic[K, V]):
-    """The rows of a table by the segments that want them; of two that want one row, the lower name's counts."""
+    """The rows of a table by the units that want them; of two that want one row, the lower name's counts."""
 
     def __init__(self, table: Table[K, V]) -> None:
         self.table = table
-        self._of_segment: dict[str, dict[K, V]] = {}
-        self._of_row: dict[K, dict[str, V]] = {}
+        self._of_unit: dict[Unit, dict[K, V]] = {}
+        self._of_row: dict[K, dict[Unit, V]] = {}
 
-    def set(self, segment: str, rows: dict[K, V]) -> None:
-        """Say all rows that a segment wants now."""
-        seen = self._of_segment.pop(segment, {})
+    def set(self, unit: Unit, rows: dict[K, V]) -> None:
+        """Say all rows that a unit wants now."""
+        seen = self._of_unit.pop(unit, {})
         if rows:
-            self._of_segment[segment] = rows
+            self._of_unit[unit] = rows
         for key in seen:
             if key not in rows:
-                del self._of_row[key][segment]
+                del self._of_row[key][unit]
                 self._write(key)
         for key, value in rows.items():
-            self._of_row.setdefault(key, {})[segment] = value
+            self._of_row.setdefault(key, {})[unit] = value
             self._write(key)
 
     def values(self) -> Iterator[V]:
@@ -70,7 +75,7 @@ class Shares(Generic[K, V]):
 
 
 class Instances:
-    """All VRFs and EVIs of the node, by segment name."""
+    """All VRFs of the node by their names, all EVIs by their segments, all leaks."""
 
     def __init__(
         self,
@@ -102,68 +107,100 @@ class Instances:
         self.usable = usable
         self.vrfs: dict[str, Ipvpn] = {}
         self.evis: dict[str, Evi] = {}
-        self.failed: dict[str, str] = {}  # segment -> why it is not built as it should be
+        self.leaks: dict[str, dict[str, Leak]] = {}  # by VRF
+        self.failed: dict[Unit, str] = {}  # why it is not built as it should be
         self._segments = segments.reader()
         self._endpoints = endpoints.reader()
         self._status = status.reader()
         self._objects: Shares[ObjectKey, Object] = Shares(desired.objects)
         self._routes: Shares[tuple[Family, bytes], Originated] = Shares(originated)
         self._members: dict[str, dict[str, None]] = {}  # segment -> ports
+        self._behind: dict[str, dict[str, None]] = {}  # attachment -> ports
+        self._vrf_of: dict[str, str] = {}  # segment -> the VRF that it is in
+        self._in_vrf: dict[str, dict[str, None]] = {}  # the reverse
         self._neighbours: dict[str, set[bytes]] = {}
-        self._leased: dict[str, set[tuple[str, str]]] = {}
+        self._leased: dict[Unit, set[tuple[str, str]]] = {}
         self._retry_at = 0.0
         self._started = False
 
     def __iter__(self) -> Iterator[Instance]:
         yield from self.vrfs.values()
         yield from self.evis.values()
+        for leaks in self.leaks.values():
+            yield from leaks.values()
 
     def paths(self) -> Iterator[Path]:
         """Yield the paths of all routes that segments say, or would say if another did not say the same."""
         for said in (self.originated.rows.values(), self._routes.values()):
             yield from (originated.path for originated in said)
 
+    def failure(self, segment: Segment) -> str:
+        """Tell why a segment, or the VRF that it is in, is not built as it should be; "" if it is."""
+        return self.failed.get(("segment", segment.name)) or self.failed.get(("vrf", segment.vrf)) or ""
+
+    def segments_of(self, vrf: str) -> list[Segment]:
+        """Return the segments that are in a VRF."""
+        return [self.segments[name] for name in sorted(self._in_vrf.get(vrf, ())) if name in self.segments]
+
+    def leaks_of(self, port: str, bgpvpn_id: str) -> Iterator[Leak]:
+        """Yield what a port announces into a VPN of the routes of others."""
+        for leaks in self.leaks.values():
+            yield from (leak for name, leak in leaks.items() if name.startswith(f"{port} {bgpvpn_id} "))
+
     def step(self, wall: float) -> int:
         """Bring instances up to the segments; `wall` is the time of day in seconds, for leases."""
-        names = self._dirty()
-        if self.failed and (names or wall >= self._retry_at):
+        units = self._dirty()
+        if self.failed and (units or wall >= self._retry_at):
             self._retry_at = wall + RETRY_S
-            names.update(dict.fromkeys(self.failed))
+            units.update(dict.fromkeys(self.failed))
         version = self.interest.version
         changed: list[Instance] = []
         # What fails is tried once more after the others: they may have given back what it needs.
-        late = [name for name in names if not self._build(name, wall, changed)]
-        for name in late:
-            self._build(name, wall, changed)
+        late = [unit for unit in units if not self._build(unit, wall, changed)]
+        for unit in late:
+            self._build(unit, wall, changed)
         if self.interest.version != version:
             self.importing.rebuild(changed)
-        if names and not self._started:
+        if units and not self._started:
             self._started = True
             self.leases.keep(frozenset().union(*self._leased.values()), wall)  # what is left of an earlier life
-        return len(names)
+        return len(units)
 
-    def _dirty(self) -> dict[str, None]:
-        """Return the names of the segments that are to be worked out again."""
+    def _dirty(self) -> dict[Unit, None]:
+        """Return the segments that are to be worked out again, and after them the VRFs."""
         names = dict.fromkeys(self._segments.take())
         for port, seen in self._endpoints.take().items():
             present = self.endpoints.get(port)
             if seen is not None:
                 self._members.get(seen.segment, {}).pop(port, None)
+                self._behind.get(seen.attachment, {}).pop(port, None)
                 names[seen.segment] = None
             if present is not None:
                 self._members.setdefault(present.segment, {})[port] = None
+                self._behind.setdefault(present.attachment, {})[port] = None
                 names[present.segment] = None
-        for kind, port in self._status.take():
-            endpoint = self.endpoints.get(port) if kind == "attachment" else None
-            if endpoint is None:
-                continue
-            if endpoint.segment in self.evis or any(binding.prefixes for binding in endpoint.bindings):
-                names[endpoint.segment] = None
-        return names
+        for kind, attachment in self._status.take():
+            for port in self._behind.get(attachment, ()) if kind == "attachment" else ():
+                endpoint = self.endpoints[port]
+                routed = endpoint.behind or any(binding.prefixes for binding in endpoint.bindings)
+                if routed or endpoint.segment in self.evis:
+                    names[endpoint.segment] = None
+        vrfs: dict[str, None] = {}
+        for name in names:
+            segment = self.segments.get(name)
+            vrf = segment.vrf if segment is not None and segment.of_type("l3") else None
+            before = self._vrf_of.pop(name, None)
+            if before is not None:
+                vrfs[before] = None
+                del self._in_vrf[before][name]
+            if vrf is not None:
+                vrfs[vrf] = None
+                self._vrf_of[name] = vrf
+                self._in_vrf.setdefault(vrf, {})[name] = None
+        return dict.fromkeys([*(("segment", name) for name in names), *(("vrf", vrf) for vrf in vrfs)])
 
-    def _build(self, name: str, wall: float, changed: list[Instance]) -> bool:
-        """Make a segment what it shall be, as far as there are numbers; False if it lacks one."""
-        segment = self.segments.get(name)
+    def _build(self, unit: Unit, wall: float, changed: list[Instance]) -> bool:
+        """Make a unit what it shall be, as far as there are numbers; False if it lacks one."""
         held: set[tuple[str, str]] = set()
 
         def lease(pool: str, purpose: str) -> int:
@@ -171,37 +208,38 @@ class Instances:
             held.add((pool, purpose))
             return number
 
+        kind, name = unit
         try:
-            if segment is None:
-                self._remove(name)
-            else:
-                changed += self._work_out(segment, lease)
+            changed += self._build_segment(name, lease) if kind == "segment" else self._build_vrf(name, lease)
         except AllocationError as error:
-            self.failed[name] = str(error)
-            self._leased.setdefault(name, set()).update(held)
+            self.failed[unit] = str(error)
+            self._leased.setdefault(unit, set()).update(held)
             return False
-        self.failed.pop(name, None)
-        for pool, purpose in sorted(self._leased.pop(name, set()) - held):
+        self.failed.pop(unit, None)
+        for pool, purpose in sorted(self._leased.pop(unit, set()) - held):
             self.leases.release(pool, purpose, wall)
         if held:
-            self._leased[name] = held
+            self._leased[unit] = held
         return True
 
-    def _work_out(self, segment: Segment, lease: Lease) -> list[Instance]:
+    # Segments: a bridge, what is in it, and an EVI
+
+    def _build_segment(self, name: str, lease: Lease) -> list[Instance]:
         """Make a segment what it shall be; return the instances whose import targets changed."""
-        name = segment.name
+        unit, segment = ("segment", name), self.segments.get(name)
+        if segment is None:
+            self._remove_evi(name)
+            self._objects.set(unit, {})
+            self._know(name, {}, None)
+            self._members.pop(name, None)
+            return []
         endpoints = [self.endpoints[port] for port in sorted(self._members.get(name, ()))]
         layer2, layer3 = segment.of_type("l2"), segment.of_type("l3")
         changed: list[Instance] = []
 
         # All numbers first: without one of them the segment stays as it was.
         number = lease("bridge", name)
-        said = Announcement({}, {}, {})
         wanted: list[Object] = []
-        if layer3:
-            vrf = Vrf(name, lease("table", name), lease("label", name))
-            wanted.append(vrf)
-            said = self._announcement(segment, endpoints, vrf, lease)
         if layer2:
             vni = self._vni(segment, lease)
             rd = self._automatic_rd(f"evi {name}", lease)
@@ -210,25 +248,13 @@ class Instances:
             Bridge(
                 name=name,
                 number=number,
-                vrf=name if layer3 else None,
+                vrf=segment.vrf if layer3 else None,
                 gateways=segment.gateways if layer3 else (),
                 gateway_mac=self.identity.gateway_mac if layer3 else None,
                 mtu=segment.mtu,
             )
         )
-        wanted += [Attachment(each.port, each.interface, each.netns, name) for each in endpoints]
-
-        if layer3:
-            ipvpn = self.vrfs.get(name)
-            if ipvpn is None:
-                ipvpn = self.vrfs[name] = Ipvpn(
-                    name, vrf.table, self.rib, self.interest, self.desired, self.vias, self.usable
-                )
-            ipvpn.set_statics(said.statics)
-            if self.interest.set(ipvpn, targets(layer3, "import")):
-                changed.append(ipvpn)
-        else:
-            self._remove_vrf(name)
+        wanted += [Attachment(each.attachment, each.interface, each.netns, name) for each in endpoints]
 
         evi = self.evis.get(name)
         if evi is not None and (not layer2 or evi.vni != vni):
@@ -249,34 +275,30 @@ class Instances:
                     vias=self.vias,
                     usable=self.usable,
                 )
-            evi.set_local(targets(layer2, "export"), [each for each in endpoints if self._forwards(each.port)])
-            if self.interest.set(evi, targets(layer2, "import")):
+            evi.set_local(targets(layer2, "export"), [each for each in endpoints if self._forwards(each.attachment)])
+            if self.interest.set(evi, targets(segment.importing("l2"), "import")):
                 changed.append(evi)
 
-        self._objects.set(name, {**{thing.key: thing for thing in wanted}, **said.labels})
-        self._routes.set(name, said.originated)
-        self._know(name, endpoints, evi)
+        self._objects.set(unit, {thing.key: thing for thing in wanted})
+        # An EVI sees to its neighbours itself.
+        known = {} if layer2 else {address: each.mac for each in endpoints for address in each.addresses}
+        if layer3 and segment.fallback_mac is not None:
+            known.update(dict.fromkeys(FALLBACK_ADDRESSES.values(), segment.fallback_mac))
+        self._know(name, known, evi)
         return changed
 
-    def _announcement(self, segment: Segment, endpoints: list[Endpoint], vrf: Vrf, lease: Lease) -> Announcement:
-        name = segment.name
-        assert vrf.label is not None
-        return announce(
-            segment=name,
-            groups=export_groups(segment.of_type("l3"), self.identity.router_id),
-            endpoints=endpoints,
-            connected=_covers(segment),
-            active=self._forwards,
-            identity=self.identity,
-            vrf_label=vrf.label,
-            distinguisher=lambda group: self._distinguisher(name, group, lease),
-            port_label=lambda port, address: lease("label", f"{name} {port} {address.hex()}"),
-            interner=self.interner,
-            vias=self.vias,
-        )
+    def _know(self, name: str, known: dict[bytes, bytes], evi: Evi | None) -> None:
+        """Write the neighbours of a segment but for those of its EVI."""
+        mine = {address for each in (evi.endpoints.values() if evi is not None else ()) for address in each.addresses}
+        for address in self._neighbours.pop(name, set()) - known.keys() - mine:
+            self.desired.neighbours.discard((name, address))
+        for address, mac in known.items():
+            self.desired.neighbours.put((name, address), mac)
+        if known:
+            self._neighbours[name] = set(known)
 
-    def _forwards(self, port: str) -> bool:
-        status = self._status.table.get(("attachment", port))
+    def _forwards(self, attachment: str) -> bool:
+        status = self._status.table.get(("attachment", attachment))
         return status is not None and status.state == "active"
 
     def _vni(self, segment: Segment, lease: Lease) -> int:
@@ -292,24 +314,113 @@ class Instances:
                 raise AllocationError(f"VNI {vni} is wanted by segment {name}, but segment {evi.name} has it")
         return vni
 
-    def _know(self, name: str, endpoints: list[Endpoint], evi: Evi | None) -> None:
-        """Write the neighbours of a segment without an EVI, which else sees to them."""
-        told = endpoints if evi is None else evi.endpoints.values()
-        known = {address: endpoint.mac for endpoint in told for address in endpoint.addresses}
-        for address in self._neighbours.pop(name, set()) - known.keys():
-            self.desired.neighbours.discard((name, address))
-        if evi is None and known:
-            for address, mac in known.items():
-                self.desired.neighbours.put((name, address), mac)
-            self._neighbours[name] = set(known)
+    def _remove_evi(self, name: str) -> None:
+        evi = self.evis.pop(name, None)
+        if evi is not None:
+            self.interest.set(evi, frozenset())
+            evi.close()
 
-    def _remove(self, name: str) -> None:
-        self._remove_vrf(name)
-        self._remove_evi(name)
-        self._objects.set(name, {})
-        self._routes.set(name, {})
-        self._know(name, [], None)
-        self._members.pop(name, None)
+    # VRFs: of one segment, or of those of a router
+
+    def _build_vrf(self, name: str, lease: Lease) -> list[Instance]:
+        """Make a VRF what it shall be; return the instances whose import targets changed."""
+        unit = ("vrf", name)
+        segments = [self.segments[each] for each in sorted(self._in_vrf.get(name, ()))]
+        if not segments:
+            self._in_vrf.pop(name, None)
+            self._remove_vrf(name)
+            for each in list(self.leaks.get(name, ())):
+                self._remove_leak(name, each)
+            self._objects.set(unit, {})
+            self._routes.set(unit, {})
+            return []
+        endpoints = [self.endpoints[port] for each in segments for port in sorted(self._members.get(each.name, ()))]
+
+        # All numbers first: without one of them the VRF stays as it was.
+        vrf = Vrf(name, lease("table", name), label := lease("label", name))
+        announcer = Announcer(
+            vrf=name,
+            label=label,
+            segments=segments,
+            endpoints=endpoints,
+            active=self._forwards,
+            identity=self.identity,
+            distinguisher=lambda group: self._distinguisher(name, group, lease),
+            port_label=lambda port, address: lease("label", f"{name} {port} {address.hex()}"),
+            interner=self.interner,
+            vias=self.vias,
+        )
+        said = announcer.announcement()
+        leaks, ways = self._wanted_leaks(name, announcer, lease)
+
+        changed: list[Instance] = []
+        ipvpn = self.vrfs.get(name)
+        if ipvpn is None:
+            ipvpn = self.vrfs[name] = Ipvpn(
+                name, vrf.table, self.rib, self.interest, self.desired, self.vias, self.usable
+            )
+        ipvpn.set_statics(said.statics)
+        importing = [vpn for segment in segments for vpn in segment.importing("l3") if "ipvpn" in vpn.technique]
+        if self.interest.set(ipvpn, targets(importing, "import")):
+            changed.append(ipvpn)
+        for each in [each for each in self.leaks.get(name, ()) if each not in leaks]:
+            self._remove_leak(name, each)
+        for each, (leaked, into) in leaks.items():
+            leak = self.leaks.setdefault(name, {}).get(each)
+            if leak is None:
+                leak = self.leaks[name][each] = Leak(
+                    each, self.rib, self.interest, self.vias, self.originated, self.identity, self.interner
+                )
+            leak.announce_into(into)
+            if self.interest.set(leak, leaked.imports):
+                changed.append(leak)
+        self._objects.set(unit, {vrf.key: vrf, **said.labels, **ways})
+        self._routes.set(unit, said.originated)
+        return changed
+
+    def _wanted_leaks(
+        self, vrf: str, announcer: Announcer, lease: Lease
+    ) -> tuple[dict[str, tuple[Leaked, Into]], dict[ObjectKey, LabelRoute]]:
+        """Return the leaks of a VRF, by a name that is stable over restarts, and the label routes that they need."""
+        leaks: dict[str, tuple[Leaked, Into]] = {}
+        routes: dict[ObjectKey, LabelRoute] = {}
+        for endpoint, binding in ((each, one) for each in announcer.endpoints for one in each.bindings):
+            if not binding.leaks or not targets([announcer.vpns[binding.bgpvpn_id]], "export"):
+                continue
+            ways: dict[Family, Way] = {}
+            for family in AFI_OF:
+                address = address_of(endpoint, family)
+                if address is not None:
+                    route = LabelRoute(announcer.port_label(endpoint.port, address), endpoint.segment, address)
+                    routes[route.key] = route
+                    via = self.vias.to([OnBridge(endpoint.segment, address)])
+                    ways[family] = Way(route.label, via, (("attachment", endpoint.attachment), route.key))
+            for leaked in binding.leaks:
+                name = leak_name(endpoint.port, binding, leaked)
+                leaks[name] = leaked, self._into(vrf, name, announcer, binding, leaked, ways, lease)
+        return leaks, routes
+
+    def _into(
+        self,
+        vrf: str,
+        name: str,
+        announcer: Announcer,
+        binding: Binding,
+        leaked: Leaked,
+        ways: dict[Family, Way],
+        lease: Lease,
+    ) -> Into:
+        vpn = announcer.vpns[binding.bgpvpn_id]
+        return Into(
+            vrf=vrf,
+            rd=self._automatic_rd(f"leak {vrf} {name}", lease).wire,
+            targets=targets([vpn], "export"),
+            local_pref=leaked.local_pref,
+            ways=ways,
+            refusal=vpn.refusal,
+            terms=vpn.allowed_prefixes,
+            most=vpn.max_prefixes,
+        )
 
     def _remove_vrf(self, name: str) -> None:
         vrf = self.vrfs.pop(name, None)
@@ -318,11 +429,12 @@ class Instances:
             for table in vrf.routes.values():
                 table.discard_all(list(table.rows))
 
-    def _remove_evi(self, name: str) -> None:
-        evi = self.evis.pop(name, None)
-        if evi is not None:
-            self.interest.set(evi, frozenset())
-            evi.close()
+    def _remove_leak(self, vrf: str, name: str) -> None:
+        leak = self.leaks[vrf].pop(name)
+        self.interest.set(leak, frozenset())
+        leak.close()
+        if not self.leaks[vrf]:
+            del self.leaks[vrf]
 
     def _distinguisher(self, name: str, group: ExportGroup, lease: Lease) -> RouteDistinguisher:
         return group.route_distinguisher or self._automatic_rd(f"vrf {name} {group.name}", lease)
@@ -333,15 +445,6 @@ class Instances:
         return RouteDistinguisher(b"\x00\x01" + self.identity.router_id + index.to_bytes(2, "big"))
 
 
-def _covers(segment: Segment) -> Callable[[bytes], bool]:
-    """Return a test whether a subnet of a segment's gateways covers an address."""
-
-    def covered(address: bytes) -> bool:
-        number, bits = int.from_bytes(address, "big"), len(address) * 8
-        return any(
-            len(gateway.address) == len(address)
-            and (number ^ int.from_bytes(gateway.address, "big")) >> (bits - gateway.prefix_length) == 0
-            for gateway in segment.gateways
-        )
-
-    return covered
+def leak_name(port: str, binding: Binding, leaked: Leaked) -> str:
+    """Return the name of what a port announces into one VPN of the routes of another."""
+    return f"{port} {binding.bgpvpn_id} {leaked.bgpvpn_id}"

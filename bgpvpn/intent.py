@@ -494,6 +494,8 @@ class Intent:
             raise IntentError(field, bound.id, f"network {title(bound)!r} is external, and cannot be in a VPN")
         if isinstance(bound, Router) and vpn.type == "l2":
             raise IntentError(field, bound.id, f"VPN {title(vpn)!r} is of type l2; a router has a place in l3 only")
+        if association.direction != "both" and vpn.type == "l2":
+            raise IntentError("direction", association.direction, f"VPN {title(vpn)!r} is of type l2, which has none")
         if association.routes and vpn.type == "l2":
             raise IntentError("routes", association.routes, f"VPN {title(vpn)!r} is of type l2 and carries no prefixes")
         prefixes = [route for route in association.routes if route.type == "prefix"]
@@ -505,9 +507,8 @@ class Intent:
             vpn.check_local_pref("routes", route.local_pref)
             if route.bgpvpn_id is not None:
                 self._check_leak(vpn, route.bgpvpn_id)
-            elif vpn.allowed_prefixes and not _within(route.prefix or "", vpn.allowed_prefixes):
-                allowed = ", ".join(vpn.allowed_prefixes)
-                raise IntentError("routes", route.prefix, f"VPN {title(vpn)!r} takes prefixes within {allowed} only")
+            elif reason := vpn.refusal(route.prefix or ""):
+                raise IntentError("routes", route.prefix, reason)
         if vpn.type == "l3":
             for owner in self._owners(association):
                 self._check_ways(owner)
@@ -691,14 +692,6 @@ def _without(thing: Object, gone: Key) -> Object | None:
         case Speaker(), ("peer", id_):
             return attrs.evolve(thing, peers=tuple(each for each in thing.peers if each != id_))
     return None
-
-
-def _within(prefix: str, allowed: Sequence[str]) -> bool:
-    network = ipaddress.ip_network(prefix)
-    return any(
-        network.version == (outer := ipaddress.ip_network(text)).version and network.subnet_of(outer)  # type: ignore[arg-type]
-        for text in allowed
-    )
 
 
 def _uses(port: Port, subnet: Subnet) -> bool:

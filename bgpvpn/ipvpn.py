@@ -1,19 +1,21 @@
 """A VRF: L3VPN over MPLS over GRE (RFC 4364, RFC 4659, RFC 4023).
 
     received VPNv4, VPNv6 routes -> best per prefix -> [desired.routes of the VRF's table]
-    endpoints of the segment     -> one route per address and VPN -> [originated]
+    endpoints of its segments    -> one route per address and VPN -> [originated]
 
 One label leads into the whole VRF, where the address is looked up once more; a prefix behind a port has a label of
-its own that leads straight to the port (RFC 4364 section 4.3.2).
+its own that leads straight to the port (RFC 4364 section 4.3.2). Of several ports that a prefix lies behind those with
+the highest LOCAL_PREF carry it.
 
-VPNs of one segment that agree in LOCAL_PREF and route distinguisher share a route, which has the route targets of those
+VPNs of one VRF that agree in LOCAL_PREF and route distinguisher share a route, which has the route targets of those
 that it is announced into; those that differ get routes, and route distinguishers, of their own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import ipaddress
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 
 import attrs
@@ -21,7 +23,8 @@ import attrs
 from bgpvpn.desired import Afi, Desired, InVrf, Labelled, LabelRoute, NextHop, ObjectKey, OnBridge, Via
 from bgpvpn.instance import Instance, NodeIdentity, Originated, Vias, targets, weighed
 from bgpvpn.intent import Bgpvpn
-from bgpvpn.segment import Endpoint
+from bgpvpn.objects import DEFAULT_LOCAL_PREF
+from bgpvpn.segment import Endpoint, Segment
 from speaker.decision import Candidate, tiers
 from speaker.path import Attributes, Path
 from speaker.rib import Interest, Rib
@@ -44,7 +47,7 @@ Choice = tuple[Via | None, tuple[int, ...]]
 
 @attrs.frozen
 class ExportGroup:
-    """VPNs of one segment that share their routes."""
+    """VPNs of one VRF that share their routes."""
 
     name: str  # stable over restarts; a route distinguisher is leased by it
     vpns: Mapping[str, frozenset[bytes]]  # id -> export targets
@@ -61,9 +64,9 @@ def export_groups(vpns: Iterable[Bgpvpn], router_id: bytes) -> list[ExportGroup]
     preference_of: dict[str, int | None] = {}
     for vpn in vpns:
         if targets([vpn], "export"):
-            text = choose_distinguisher(vpn, router_id)
-            keeps = preference_of.setdefault(text, vpn.local_pref) == vpn.local_pref
-            grouped.setdefault((vpn.local_pref, text if keeps else ""), []).append(vpn)
+            text, local_pref = choose_distinguisher(vpn, router_id), vpn.effective_local_pref(None)
+            keeps = preference_of.setdefault(text, local_pref) == local_pref
+            grouped.setdefault((local_pref, text if keeps else ""), []).append(vpn)
     return [
         ExportGroup(
             name="" if local_pref is None else str(local_pref),
@@ -88,7 +91,7 @@ def choose_distinguisher(vpn: Bgpvpn, router_id: bytes) -> str:
 
 
 class Ipvpn(Instance):
-    """The VRF of one segment."""
+    """A VRF of this node."""
 
     families = frozenset({Family.VPNV4, Family.VPNV6})
 
@@ -134,7 +137,7 @@ class Ipvpn(Instance):
             self.rest[family] = list(keys)
 
     def set_statics(self, statics: dict[tuple[Family, bytes], Via]) -> None:
-        """Say which routes lead to the segment's own endpoints."""
+        """Say which routes lead to the VRF's own endpoints, or where no VPN has one."""
         changed = [at for at in {**self.statics, **statics} if self.statics.get(at) is not statics.get(at)]
         self.statics = statics
         for family, prefix in changed:
@@ -192,11 +195,14 @@ class Ipvpn(Instance):
         routes.put_all(new)
 
     def _best(self, family: Family, keys: tuple[bytes, ...], static: Via | None) -> Choice:
-        """Choose among all candidates of a prefix, the segment's own endpoints included."""
+        """Choose among all candidates of a prefix, the VRF's own endpoints included."""
         candidates = self.candidates(family, keys)
         having = {candidate.key for candidate in candidates}
         present = tuple(at for at, key in enumerate(keys) if key in having)
         usable = [candidate for candidate in candidates if not self.refusal(candidate.path)]
+        if leaked := self.vias.leaked:
+            # What a port of ours says of another VPN is for others: who can, goes there without it.
+            usable = [each for each in usable if leaked.get(each.path) != self.name] or usable
         if len(usable) == 1 and (only := self.vias.meaning.get(usable[0].path)) is not None:
             return only, present
         found = tiers(usable)
@@ -216,8 +222,8 @@ class Ipvpn(Instance):
         return self.vias.of(hops), present
 
     def _hop(self, path: Path) -> NextHop:
-        segment = self.vias.own.get(path)
-        return self.vias.meaning[path].tiers[0][0] if segment is None else InVrf(segment)
+        vrf = self.vias.own.get(path)
+        return self.vias.meaning[path].tiers[0][0] if vrf is None else InVrf(vrf)
 
     def refusal(self, path: Path) -> str:
         """Tell why a path cannot be used, "" if it can; what a usable one means is then known to `vias`."""
@@ -257,6 +263,13 @@ def _several(held: Keys | None) -> tuple[bytes, ...]:
     return () if held is None else (held,) if isinstance(held, bytes) else held
 
 
+FALLBACK_ADDRESSES: dict[Family, bytes] = {
+    Family.VPNV4: ipaddress.ip_address("169.254.0.1").packed,
+    Family.VPNV6: ipaddress.ip_address("fe80::ffff:1").packed,
+}
+"""Link-local addresses by which a VRF knows the router that gets what no VPN has a route for."""
+
+
 @attrs.frozen
 class Announcement:
     """All that a VRF says: its routes, the label routes that they need, the routes to its own endpoints."""
@@ -271,102 +284,194 @@ class Behind:
     """A port that a prefix lies behind."""
 
     port: str
+    attachment: str
+    bridge: str
     address: bytes  # of the port, in the prefix's address family
     label: int
-    vpns: frozenset[str]  # that the prefix is announced into
+    vpns: dict[str, int | None]  # that the prefix is announced into, each with the LOCAL_PREF there
 
 
-def announce(
-    segment: str,
-    groups: Iterable[ExportGroup],
-    endpoints: Sequence[Endpoint],
-    connected: Callable[[bytes], bool],
-    active: Callable[[str], bool],
-    identity: NodeIdentity,
-    vrf_label: int,
-    distinguisher: Callable[[ExportGroup], RouteDistinguisher],
-    port_label: Callable[[str, bytes], int],
-    interner: Interner,
-    vias: Vias,
-) -> Announcement:
-    """Work out what the endpoints of a segment mean to others and to the segment's own table.
+class Announcer:
+    """Works out what the endpoints of a VRF mean to others and to the VRF's own table."""
 
-    `connected` tells whether a subnet of the segment covers an address, `active` whether a port forwards;
-    `distinguisher` and `port_label` lease numbers.
-    """
-    said = Announcement({}, {}, {})
-    vrf_needs: ObjectKey = ("vrf", segment)
-    distinguished = [(group, distinguisher(group).wire) for group in groups]
+    def __init__(
+        self,
+        vrf: str,
+        label: int,
+        segments: Iterable[Segment],
+        endpoints: Sequence[Endpoint],
+        active: Callable[[str], bool],
+        identity: NodeIdentity,
+        distinguisher: Callable[[ExportGroup], RouteDistinguisher],
+        port_label: Callable[[str, bytes], int],
+        interner: Interner,
+        vias: Vias,
+    ) -> None:
+        """`active` tells whether an attachment forwards; `distinguisher` and `port_label` lease numbers."""
+        self.vrf = vrf
+        self.label = label
+        self.segments = {segment.name: segment for segment in segments}
+        self.endpoints = endpoints
+        self.active = active
+        self.identity = identity
+        self.port_label = port_label
+        self.interner = interner
+        self.vias = vias
+        self.vpns = {vpn.id: vpn for segment in self.segments.values() for vpn in segment.of_type("l3")}
+        mpls = [self.vpns[id_] for id_ in sorted(self.vpns) if "ipvpn" in self.vpns[id_].technique]
+        self.groups = [(group, distinguisher(group).wire) for group in export_groups(mpls, identity.router_id)]
+        self.said = Announcement({}, {}, {})
 
-    def say(group: ExportGroup, vpns: Iterable[str], at: tuple[Family, bytes], label: int, *needs: ObjectKey) -> None:
+    def announcement(self) -> Announcement:
+        """Return all of it."""
+        for endpoint in self.endpoints:
+            self._addresses(endpoint)
+        for segment in self.segments.values():
+            self._subnets(segment)
+            if segment.fallback_mac is not None:
+                for family, address in FALLBACK_ADDRESSES.items():
+                    everything = (family, bytes(len(address) + 1))
+                    self.said.statics.setdefault(everything, self.vias.to([OnBridge(segment.name, address)]))
+        for (family, prefix), behind in self._prefixes().items():
+            self._prefix(family, prefix, behind)
+        return self.said
+
+    def _say(
+        self,
+        group: ExportGroup,
+        vpns: Iterable[str],
+        at: tuple[Family, bytes],
+        label: int,
+        needs: Iterable[ObjectKey],
+        local_pref: int | None,
+    ) -> None:
         route_targets = frozenset[bytes]().union(*(group.vpns[vpn] for vpn in vpns))
-        path = _attributes(group, route_targets, identity, interner).path(label_field(label))
-        vias.own[path] = segment
-        said.originated[at] = Originated(path, (vrf_needs, *needs))
+        path = attributes(route_targets, local_pref, self.identity, self.interner).path(label_field(label))
+        self.vias.own[path] = self.vrf
+        self.said.originated[at] = Originated(path, (("vrf", self.vrf), *needs))
 
-    for endpoint in endpoints:
-        announced = {binding.bgpvpn_id for binding in endpoint.bindings if binding.fixed_ips}
+    def _addresses(self, endpoint: Endpoint) -> None:
+        """Announce the addresses of a port, and lead to those that no subnet of its segment covers."""
         for address in endpoint.addresses:
             family = _family_of(address)
             prefix = address + bytes([len(address) * 8])
-            if not connected(address):
-                said.statics[(family, prefix)] = vias.to([OnBridge(segment, address)])
-            for group, rd in distinguished:
-                if vpns := announced & group.vpns.keys():
-                    say(group, vpns, (family, rd + prefix), vrf_label, ("attachment", endpoint.port))
+            subnet = covering(self.segments[endpoint.segment], address)
+            into = {binding.bgpvpn_id for binding in endpoint.bindings if address in binding.addresses}
+            if subnet is None:
+                self.said.statics[(family, prefix)] = self.vias.to([OnBridge(endpoint.segment, address)])
+            else:
+                into = {id_ for id_ in into if id_ in self.vpns and self.vpns[id_].aggregate != "subnet"}
+            for group, rd in self.groups:
+                if vpns := into & group.vpns.keys():
+                    needs: list[ObjectKey] = [("attachment", endpoint.attachment)]
+                    self._say(group, vpns, (family, rd + prefix), self.label, needs, group.local_pref)
 
-    for (family, prefix), behind in _prefixes(endpoints, port_label).items():
+    def _subnets(self, segment: Segment) -> None:
+        """Announce the subnets of a segment into the VPNs that want them, while a port announces an address there."""
+        into: dict[bytes, set[str]] = {}
+        for endpoint in self.endpoints:
+            for binding in endpoint.bindings if endpoint.segment == segment.name else ():
+                if binding.bgpvpn_id in self.vpns and self.vpns[binding.bgpvpn_id].aggregate != "none":
+                    for address in binding.addresses:
+                        if (subnet := covering(segment, address)) is not None:
+                            into.setdefault(subnet, set()).add(binding.bgpvpn_id)
+        for subnet, ids in into.items():
+            family = _family_of(subnet[:-1])
+            for group, rd in self.groups:
+                if vpns := ids & group.vpns.keys():
+                    needs: list[ObjectKey] = [("bridge", segment.name)]
+                    self._say(group, vpns, (family, rd + subnet), self.label, needs, group.local_pref)
+
+    def _prefix(self, family: Family, prefix: bytes, behind: list[Behind]) -> None:
+        """Announce a prefix behind ports, and lead to it."""
         for each in behind:
-            route = LabelRoute(each.label, segment, each.address)
-            said.labels[route.key] = route
-        carrying = [each for each in behind if active(each.port)] or behind
+            route = LabelRoute(each.label, each.bridge, each.address)
+            self.said.labels[route.key] = route
+        carrying = [each for each in behind if self.active(each.attachment)] or behind
         own = prefix[:-1] if prefix[-1] == len(carrying[0].address) * 8 else None
-        if not any(own in endpoint.addresses for endpoint in endpoints):
-            said.statics[(family, prefix)] = vias.to([OnBridge(segment, each.address) for each in carrying])
-        for group, rd in distinguished:
-            ports = [each for each in carrying if each.vpns & group.vpns.keys()]
-            if not ports or (family, rd + prefix) in said.originated:
+        if not any(own in endpoint.addresses for endpoint in self.endpoints):
+            hops = [OnBridge(each.bridge, each.address) for each in _preferred(carrying, None)]
+            self.said.statics[(family, prefix)] = self.vias.to(dict.fromkeys(hops))
+        for group, rd in self.groups:
+            ports = _preferred([each for each in carrying if each.vpns.keys() & group.vpns.keys()], group.vpns)
+            if not ports or (family, rd + prefix) in self.said.originated:
                 continue
-            needs: list[ObjectKey] = [("attachment", each.port) for each in ports]
-            label = vrf_label  # leads to the VRF's table, and that to all the ports
+            needs: list[ObjectKey] = [("attachment", each.attachment) for each in ports]
+            label = self.label  # leads to the VRF's table, and that to all the ports
             if len(ports) == 1:
                 label = ports[0].label
                 needs.append(("label", str(label)))
             vpns = group.vpns.keys() & frozenset[str]().union(*(each.vpns for each in ports))
-            say(group, vpns, (family, rd + prefix), label, *needs)
-    return said
+            local_pref = _preference(ports[0], group.vpns)
+            self._say(group, vpns, (family, rd + prefix), label, needs, local_pref)
+
+    def _prefixes(self) -> dict[tuple[Family, bytes], list[Behind]]:
+        """Return the further prefixes and the ports that each lies behind, if these have an address of its family."""
+        found: dict[tuple[Family, bytes], list[Behind]] = {}
+        for endpoint in self.endpoints:
+            vpns: dict[tuple[int, bytes], dict[str, int | None]] = {each: {} for each in endpoint.behind}
+            for binding in endpoint.bindings:
+                for prefix, local_pref in binding.prefixes:
+                    vpns.setdefault(prefix, {})[binding.bgpvpn_id] = local_pref
+            for (version, octets), into in vpns.items():
+                family = FAMILY_OF[version]
+                address = address_of(endpoint, family)
+                if address is not None:
+                    label = self.port_label(endpoint.port, address)
+                    behind = Behind(endpoint.port, endpoint.attachment, endpoint.segment, address, label, into)
+                    found.setdefault((family, octets), []).append(behind)
+        return found
 
 
-def _prefixes(
-    endpoints: Iterable[Endpoint], port_label: Callable[[str, bytes], int]
-) -> dict[tuple[Family, bytes], list[Behind]]:
-    """Return the further prefixes and the ports that each lies behind; a prefix needs a port address of its family."""
-    found: dict[tuple[Family, bytes], list[Behind]] = {}
-    for endpoint in endpoints:
-        vpns: dict[tuple[Family, bytes], set[str]] = {}
-        for binding in endpoint.bindings:
-            for version, prefix in binding.prefixes:
-                vpns.setdefault((FAMILY_OF[version], prefix), set()).add(binding.bgpvpn_id)
-        for (family, prefix), into in vpns.items():
-            address = next((each for each in endpoint.addresses if _family_of(each) is family), None)
-            if address is not None:
-                label = port_label(endpoint.port, address)
-                found.setdefault((family, prefix), []).append(Behind(endpoint.port, address, label, frozenset(into)))
-    return found
+def _preference(behind: Behind, vpns: Container[str] | None) -> int | None:
+    """Return the highest LOCAL_PREF with which a port carries a prefix into some VPNs, or into any."""
+    told = [value for id_, value in behind.vpns.items() if vpns is None or id_ in vpns]
+    return max(told, key=_degree, default=None)
+
+
+def _degree(local_pref: int | None) -> int:
+    return DEFAULT_LOCAL_PREF if local_pref is None else local_pref
+
+
+def _preferred(ports: Sequence[Behind], vpns: Container[str] | None) -> list[Behind]:
+    """Return the ports that carry a prefix with the highest LOCAL_PREF."""
+    highest = max((_degree(_preference(each, vpns)) for each in ports), default=0)
+    return [each for each in ports if _degree(_preference(each, vpns)) == highest]
+
+
+def covering(segment: Segment, address: bytes) -> bytes | None:
+    """Return the subnet of a segment's gateways that covers an address, as a prefix; None: none does."""
+    number, bits = int.from_bytes(address, "big"), len(address) * 8
+    for gateway in segment.gateways:
+        if len(gateway.address) == len(address):
+            shift = bits - gateway.prefix_length
+            if (number ^ int.from_bytes(gateway.address, "big")) >> shift == 0:
+                return (number >> shift << shift).to_bytes(len(address), "big") + bytes([gateway.prefix_length])
+    return None
+
+
+def address_of(endpoint: Endpoint, family: Family) -> bytes | None:
+    """Return the first address that a port has in a family."""
+    return next((each for each in endpoint.addresses if _family_of(each) is family), None)
 
 
 def _family_of(address: bytes) -> Family:
     return Family.VPNV4 if len(address) == 4 else Family.VPNV6
 
 
-def _attributes(
-    group: ExportGroup, route_targets: Iterable[bytes], identity: NodeIdentity, interner: Interner
+def attributes(
+    route_targets: Iterable[bytes],
+    local_pref: int | None,
+    identity: NodeIdentity,
+    interner: Interner,
+    *further: bytes,
 ) -> Attributes:
+    """Return the attributes of a route of this node over MPLS over GRE; `further` extended communities."""
     return make(
         interner,
         next_hop=identity.tunnel,
-        local_pref=group.local_pref,
-        ext_communities=(*sorted(route_targets), encapsulation(ENCAPSULATION_GRE)),
+        local_pref=local_pref,
+        ext_communities=(*sorted(route_targets), encapsulation(ENCAPSULATION_GRE), *further),
     )
 
 

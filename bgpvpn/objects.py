@@ -273,6 +273,9 @@ class Port:
                 )
 
 
+DEFAULT_LOCAL_PREF = 100
+"""What BGP takes where nothing is said."""
+
 TECHNIQUES: dict[str, tuple[str, ...]] = {"l3": ("ipvpn", "evpn-prefix"), "l2": ("evpn",)}
 """How a VPN of each type may be carried; the first is what is taken when nothing is said."""
 
@@ -324,6 +327,25 @@ class Bgpvpn:
         if self.type == "l2" and self.aggregate != "none":
             raise IntentError("aggregate", self.aggregate, "an l2 VPN announces no subnets")
         self.check_local_pref("local_pref", self.local_pref)
+
+    def effective_local_pref(self, own: int | None) -> int | None:
+        """Return the LOCAL_PREF of a route that wants this one (None: that of the VPN), within the VPN's range."""
+        value = self.local_pref if own is None else own
+        if self.local_pref_range is None:
+            return value
+        low, high = self.local_pref_range
+        return min(max(DEFAULT_LOCAL_PREF if value is None else value, low), high)
+
+    def refusal(self, prefix: str) -> str:
+        """Tell why a prefix may not be announced into the VPN, "" if it may."""
+        if not self.allowed_prefixes:
+            return ""
+        network = ipaddress.ip_network(prefix)
+        for text in self.allowed_prefixes:
+            outer = ipaddress.ip_network(text)
+            if network.version == outer.version and network.subnet_of(outer):  # type: ignore[arg-type]
+                return ""
+        return f"VPN {title(self)!r} takes prefixes within {', '.join(self.allowed_prefixes)} only"
 
     def check_local_pref(self, field: str, value: int | None) -> None:
         """Refuse a LOCAL_PREF out of the VPN's range."""

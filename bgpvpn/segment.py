@@ -1,31 +1,49 @@
 """From what users want to segments: which ports of this node are together, and in which VPNs.
 
-A segment is one broadcast domain on this node.  It has one bridge, one VRF if it is in any l3 VPN, and one EVI
+A segment is one broadcast domain on this node.  It has one bridge, a VRF if it is in any l3 VPN, and one EVI
 if it is in any l2 VPN.  Ports of a network share a segment, named after the network, so that binding
-the network to one more VPN changes route targets and nothing else.  A port that is bound to more VPNs than
+the network to one more VPN changes route targets and nothing else.  A port that sends by more VPNs than
 its network leaves it for a segment of its own kind, named after the network and those VPNs; a port without a
-network is a segment by itself.
+network is a segment by itself.  Stations behind one interface cannot be parted: what one sends by, all do.
 
-    effective VPNs of a port = its own associations, and those of its network
+    VPNs of a port = its own associations, those of its network, and those of a router on its network
 
-A segment exists while it has a VPN and a port that is administratively up.
+A VRF is that of one segment, or that of a router: the segments of the networks of a router that is in l3 VPNs share it,
+so that they reach each other whatever the route targets say.
+
+A segment exists while it has a VPN and a port on this node that is administratively up.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
 import attrs
 
 from bgpvpn.desired import Gateway
-from bgpvpn.intent import Association, Bgpvpn, Intent, Port, Subnet
+from bgpvpn.instance import targets
+from bgpvpn.intent import Association, Bgpvpn, Intent, Network, Port, Router
+from bgpvpn.objects import DEFAULT_LOCAL_PREF
 from speaker.table import Table
 from speaker.values import Mac, prefix_bytes
 
 T = TypeVar("T")
+
+Prefix = tuple[int, bytes]
+"""(4 or 6, prefix)"""
+
+
+@attrs.frozen
+class Leaked:
+    """A VPN whose routes are announced anew, as lying behind a port."""
+
+    bgpvpn_id: str
+    imports: frozenset[bytes]  # its route targets, 8 octets each
+    local_pref: int | None
 
 
 @attrs.frozen
@@ -33,8 +51,10 @@ class Binding:
     """What an endpoint announces into one VPN."""
 
     bgpvpn_id: str
-    fixed_ips: bool
-    prefixes: tuple[tuple[int, bytes], ...] = ()  # (4 or 6, prefix), further prefixes behind the port
+    addresses: tuple[bytes, ...] = ()
+    prefixes: tuple[tuple[Prefix, int | None], ...] = ()  # that lie behind the port, each with its LOCAL_PREF
+    leaks: tuple[Leaked, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()  # prefixes that the VPN does not take, and why
 
 
 @attrs.frozen
@@ -43,11 +63,13 @@ class Endpoint:
 
     port: str
     segment: str
+    attachment: str  # the name of the Attachment that it is behind
     interface: str
     netns: str
     mac: bytes
     addresses: tuple[bytes, ...]
     bindings: tuple[Binding, ...]
+    behind: tuple[Prefix, ...] = ()  # prefixes that its router leads to it, announced or not
 
 
 @attrs.frozen
@@ -57,60 +79,72 @@ class Segment:
     name: str
     owner: str  # network id, or port id for a port by itself
     title: str  # for people
-    vpns: tuple[Bgpvpn, ...]  # by id
+    vpns: tuple[Bgpvpn, ...]  # by id: those that it sends by, and those that its ports are only announced into
+    imports: frozenset[str]  # ids of those that it sends by
     gateways: tuple[Gateway, ...]
+    vrf: str  # the name of its VRF, if it is in an l3 VPN
     mtu: int | None = None
+    fallback_mac: bytes | None = None  # who gets what no VPN has a route for
 
     def of_type(self, kind: str) -> tuple[Bgpvpn, ...]:
         """Return the VPNs of type "l2" or "l3"."""
         return tuple(vpn for vpn in self.vpns if vpn.type == kind)
 
+    def importing(self, kind: str) -> tuple[Bgpvpn, ...]:
+        """Return the VPNs of a type that it sends by."""
+        return tuple(vpn for vpn in self.of_type(kind) if vpn.id in self.imports)
+
+
+@attrs.frozen
+class Bound:
+    """An association whose VPN is up, and what it covers of the ports that it is about."""
+
+    association: Association
+    vpn: Bgpvpn
+    router: Router | None = None
+    subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()  # of the router
+
+    def covers(self, address: bytes) -> bool:
+        """Tell whether an address of a port is one that the association is about."""
+        return self.router is None or any(ipaddress.ip_address(address) in subnet for subnet in self.subnets)
+
 
 class Segments:
     """The stage [intent] -> [segments] and [endpoints]; only what a change touches is worked out again."""
 
-    def __init__(self, intent: Intent) -> None:
+    def __init__(self, intent: Intent, host: str = "") -> None:
+        """`host` is the name of this node: ports of another are not here."""
         self.intent = intent
+        self.host = host
         self.segments: Table[str, Segment] = Table()
         self.endpoints: Table[str, Endpoint] = Table()
         self._networks = intent.networks.reader()
         self._subnets = intent.subnets.reader()
+        self._routers = intent.routers.reader()
         self._ports = intent.ports.reader()
         self._associations = intent.associations.reader()
         self._bgpvpns = intent.bgpvpns.reader()
-        # Indexes of what the tables hold: owner id -> ids.
-        self._ports_of: dict[str, dict[str, None]] = {}
-        self._subnets_of: dict[str, dict[str, None]] = {}
-        self._bound: dict[str, dict[str, None]] = {}  # network or port id -> association ids
-        self._of_vpn: dict[str, dict[str, None]] = {}  # bgpvpn id -> association ids
         self._made: dict[str, tuple[set[str], set[str]]] = {}  # owner -> its segment names, its port ids
 
     def step(self) -> int:
         """Bring segments and endpoints up to the intent; return how many owners were looked at."""
-        owners: dict[str, None] = {}
-        for id_ in self._networks.take():
-            owners[id_] = None
+        intent = self.intent
+        owners: dict[str, None] = dict.fromkeys(self._networks.take())
         for id_, seen_subnet in self._subnets.take().items():
-            subnet = self.intent.subnets.get(id_)
-            for each in _differing(seen_subnet, subnet):
-                _index(self._subnets_of, each.network_id, id_, present=each is subnet)
-                owners[each.network_id] = None
+            for subnet in _differing(seen_subnet, intent.subnets.get(id_)):
+                owners[subnet.network_id] = None
+        for id_, seen_router in self._routers.take().items():
+            for router in _differing(seen_router, intent.routers.get(id_)):
+                owners.update(dict.fromkeys(self._networks_of(router)))
         for id_, seen_port in self._ports.take().items():
-            port = self.intent.ports.get(id_)
-            for every in _differing(seen_port, port):
-                owner = every.network_id or every.id
-                _index(self._ports_of, owner, id_, present=every is port)
-                owners[owner] = None
+            for port in _differing(seen_port, intent.ports.get(id_)):
+                owners[port.network_id or port.id] = None
         for id_, seen_association in self._associations.take().items():
-            association = self.intent.associations.get(id_)
-            for one in _differing(seen_association, association):
-                bound = one.network_id or one.port_id or ""
-                _index(self._bound, bound, id_, present=one is association)
-                _index(self._of_vpn, one.bgpvpn_id, id_, present=one is association)
-                owners[self.owner(one)] = None
+            for association in _differing(seen_association, intent.associations.get(id_)):
+                owners.update(dict.fromkeys(self.owners(association)))
         for id_ in self._bgpvpns.take():
-            for association_id in self._of_vpn.get(id_, ()):
-                owners[self.owner(self.intent.associations[association_id])] = None
+            for association in intent.referring("bgpvpn", id_, "association"):
+                owners.update(dict.fromkeys(self.owners(association)))
         for owner in owners:
             self._work_out(owner)
         return len(owners)
@@ -119,46 +153,59 @@ class Segments:
         """Return the segments of a network, or of a port by itself."""
         return [self.segments[name] for name in sorted(self._made.get(owner, (set(), set()))[0])]
 
-    def owner(self, association: Association) -> str:
-        """Return whose segments an association is about: a network's, or those of a port by itself."""
-        if association.network_id is not None:
-            return association.network_id
-        port = self.intent.ports.get(association.port_id or "")
-        return (port.network_id if port is not None else None) or association.port_id or ""
+    def owners(self, association: Association) -> list[str]:
+        """Return whose segments an association is about: those of networks, or of a port by itself."""
+        kind, id_ = association.bound
+        if kind == "router":
+            router = self.intent.routers.get(id_)
+            return [] if router is None else self._networks_of(router)
+        port = self.intent.ports.get(id_) if kind == "port" else None
+        return [(port.network_id if port is not None else None) or id_]
+
+    def _networks_of(self, router: Router) -> list[str]:
+        subnets = (self.intent.subnets.get(id_) for id_ in router.subnet_ids)
+        return list(dict.fromkeys(subnet.network_id for subnet in subnets if subnet is not None))
 
     def _work_out(self, owner: str) -> None:
         """Write the segments and endpoints of one network, or of one port by itself."""
+        intent = self.intent
+        network = intent.networks.get(owner)
+        ports: list[Port] = list(intent.referring("network", owner, "port"))
+        alone = intent.ports.get(owner)
+        if network is None and alone is not None:
+            ports = [alone]
+        shared = self._bound_network(network) if network is not None else []
+        router = next((each.router for each in shared if each.router is not None), None)
         segments: dict[str, Segment] = {}
         endpoints: dict[str, Endpoint] = {}
-        network = self.intent.networks.get(owner)
-        shared = self._vpns_bound(owner) if network is not None else {}
-        for port_id in self._ports_of.get(owner, ()):
-            port = self.intent.ports[port_id]
-            own = self._vpns_bound(port_id)
-            vpns = {**shared, **own}
-            if not vpns or not port.admin_state_up:
+        for stations in self._by_interface(ports):
+            own = {port.id: self._bound("port", port.id) for port in stations}
+            shared_ids = {each.vpn.id for each in shared}
+            sent_by = {each.vpn.id for bound in own.values() for each in bound if _imports(each)}
+            extra = sorted(sent_by - shared_ids) if network is not None else []
+            suffix = f"+{hashlib.sha256(' '.join(extra).encode()).hexdigest()[:8]}" if extra else ""
+            name = owner + suffix
+            here: dict[str, Bgpvpn] = {}
+            for port in stations:
+                bound = shared + own[port.id]
+                if not bound:
+                    continue
+                here |= {each.vpn.id: each.vpn for each in bound}
+                endpoints[port.id] = self._endpoint(port, name, bound, alone=len(stations) == 1)
+            if not here:
                 continue
-            extra = sorted(set(own) - set(shared))
-            name = owner
-            if network is not None and extra:
-                name = f"{owner}+{hashlib.sha256(' '.join(extra).encode()).hexdigest()[:8]}"
-            if name not in segments:
-                segments[name] = Segment(
-                    name=name,
-                    owner=owner,
-                    title=(network.name if network is not None else port.name) or owner,
-                    vpns=tuple(vpns[id_] for id_ in sorted(vpns)),
-                    gateways=self._gateways(owner, port),
-                    mtu=network.mtu if network is not None else None,
-                )
-            endpoints[port_id] = Endpoint(
-                port=port_id,
-                segment=name,
-                interface=port.interface,
-                netns=port.netns,
-                mac=_mac(port.mac_address),
-                addresses=tuple(map(_address, port.ip_addresses)),
-                bindings=self._bindings(owner, port_id, vpns),
+            before = segments.get(name)
+            vpns = here | ({vpn.id: vpn for vpn in before.vpns} if before is not None else {})
+            segments[name] = Segment(
+                name=name,
+                owner=owner,
+                title=(network.name if network is not None else stations[0].name) or owner,
+                vpns=tuple(vpns[id_] for id_ in sorted(vpns)),
+                imports=frozenset(shared_ids | sent_by),
+                gateways=self._gateways(network, stations[0]),
+                vrf=(f"router/{router.id}" if router is not None else owner) + suffix,
+                mtu=network.mtu if network is not None else None,
+                fallback_mac=_mac(network.fallback_mac) if network is not None and network.fallback_mac else None,
             )
         old_segments, old_endpoints = self._made.get(owner, (set(), set()))
         for port_id in old_endpoints - endpoints.keys():
@@ -174,33 +221,94 @@ class Segments:
         else:
             self._made.pop(owner, None)
 
-    def _vpns_bound(self, bound: str) -> dict[str, Bgpvpn]:
-        """Return the VPNs that a network or a port is bound to and that are administratively up."""
-        found = {}
-        for association_id in self._bound.get(bound, ()):
-            vpn = self.intent.bgpvpns.get(self.intent.associations[association_id].bgpvpn_id)
+    def _by_interface(self, ports: Iterable[Port]) -> Iterable[Sequence[Port]]:
+        """Group the ports that are up on this node by their interface."""
+        found: dict[tuple[str, str], list[Port]] = {}
+        for port in ports:
+            if port.admin_state_up and port.host in ("", self.host):
+                found.setdefault((port.netns, port.interface), []).append(port)
+        return found.values()
+
+    def _endpoint(self, port: Port, segment: str, bound: Sequence[Bound], alone: bool) -> Endpoint:
+        addresses = tuple(map(_address, port.ip_addresses))
+        return Endpoint(
+            port=port.id,
+            segment=segment,
+            # One that others may share is named after what it is, so that it stays when ports come and go.
+            attachment=port.id if alone and port.ovs is None else f"{port.netns}/{port.interface}",
+            interface=port.interface,
+            netns=port.netns,
+            mac=_mac(port.mac_address),
+            addresses=addresses,
+            bindings=self._bindings(port, addresses, bound),
+            behind=tuple(dict.fromkeys(prefix for each in bound for prefix, _ in _extra(each, addresses))),
+        )
+
+    def _bound(self, kind: str, id_: str, router: Router | None = None, network_id: str = "") -> list[Bound]:
+        """Return the associations of a network, router or port whose VPNs are administratively up, by VPN."""
+        found = []
+        subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+        if router is not None:
+            within = (self.intent.subnets[id_] for id_ in router.subnet_ids)
+            subnets = tuple(ipaddress.ip_network(each.cidr) for each in within if each.network_id == network_id)
+        for association in self.intent.referring(kind, id_, "association"):  # type: ignore[arg-type]
+            vpn = self.intent.bgpvpns.get(association.bgpvpn_id)
             if vpn is not None and vpn.admin_state_up:
-                found[vpn.id] = vpn
+                found.append(Bound(association, vpn, router, subnets))
+        return sorted(found, key=lambda each: each.vpn.id)
+
+    def _bound_network(self, network: Network) -> list[Bound]:
+        found = self._bound("network", network.id)
+        for router in self.intent.routers_of(network.id):
+            if router.admin_state_up:
+                found += self._bound("router", router.id, router, network.id)
         return found
 
-    def _bindings(self, owner: str, port_id: str, vpns: dict[str, Bgpvpn]) -> tuple[Binding, ...]:
-        fixed: dict[str, bool] = dict.fromkeys(sorted(vpns), False)
-        prefixes: dict[str, dict[tuple[int, bytes], None]] = {id_: {} for id_ in fixed}
-        for association_id in (*self._bound.get(owner, ()), *self._bound.get(port_id, ())):
-            association = self.intent.associations[association_id]
-            if association.bgpvpn_id not in fixed:
-                continue
-            fixed[association.bgpvpn_id] |= association.advertise_fixed_ips
-            for text in (route.prefix for route in association.routes if route.prefix is not None):
-                version = ipaddress.ip_network(text).version
-                prefixes[association.bgpvpn_id][(version, prefix_bytes(text))] = None
-        return tuple(Binding(id_, fixed[id_], tuple(prefixes[id_])) for id_ in fixed)
+    def _bindings(self, port: Port, addresses: tuple[bytes, ...], bound: Sequence[Bound]) -> tuple[Binding, ...]:
+        """Return what a port announces into each VPN: several associations with one VPN come to one binding."""
+        by_vpn: dict[str, list[Bound]] = {}
+        for each in bound:
+            if each.association.direction != "from-port":
+                by_vpn.setdefault(each.vpn.id, []).append(each)
+        return tuple(self._binding(port, addresses, by_vpn[id_]) for id_ in sorted(by_vpn))
 
-    def _gateways(self, owner: str, port: Port) -> tuple[Gateway, ...]:
+    def _binding(self, port: Port, addresses: tuple[bytes, ...], bound: Sequence[Bound]) -> Binding:
+        vpn = bound[0].vpn
+        announced: dict[bytes, None] = {}
+        prefixes: dict[Prefix, int | None] = {}
+        leaks: dict[str, Leaked] = {}
+        refused: dict[str, str] = {}
+        for each in bound:
+            association = each.association
+            if association.advertise_fixed_ips and not port.device_owner.startswith("network:"):
+                announced.update(dict.fromkeys(address for address in addresses if each.covers(address)))
+            wanted = [(route.prefix, route.local_pref) for route in association.routes if route.prefix is not None]
+            if association.advertise_extra_routes:
+                wanted += [(text, None) for _, text in _extra(each, addresses)]
+            for text, local_pref in wanted:
+                reason = vpn.refusal(text)
+                if reason:
+                    refused[text] = reason
+                    continue
+                prefix, value = _prefix(text), vpn.effective_local_pref(local_pref)
+                prefixes[prefix] = _higher(prefixes[prefix], value) if prefix in prefixes else value
+            for route in association.routes:
+                leaked = self.intent.bgpvpns.get(route.bgpvpn_id or "")
+                if leaked is not None and leaked.admin_state_up:
+                    local_pref = vpn.effective_local_pref(route.local_pref)
+                    leaks[leaked.id] = Leaked(leaked.id, targets([leaked], "import"), local_pref)
+        return Binding(
+            bgpvpn_id=vpn.id,
+            addresses=tuple(announced),
+            prefixes=tuple(prefixes.items()),
+            leaks=tuple(leaks[id_] for id_ in sorted(leaks)),
+            refused=tuple(refused.items()),
+        )
+
+    def _gateways(self, network: Network | None, port: Port) -> tuple[Gateway, ...]:
         found: set[Gateway] = set()
-        if port.network_id is not None:
-            for subnet_id in self._subnets_of.get(owner, ()):
-                subnet: Subnet = self.intent.subnets[subnet_id]
+        if network is not None:
+            for subnet in self.intent.referring("network", network.id, "subnet"):
                 if subnet.gateway_ip is not None:
                     length = ipaddress.ip_network(subnet.cidr).prefixlen
                     found.add(Gateway(ipaddress.ip_address(subnet.gateway_ip).packed, length))
@@ -212,6 +320,33 @@ class Segments:
                     if gateway in interface.network:
                         found.add(Gateway(gateway.packed, interface.network.prefixlen))
         return tuple(sorted(found, key=lambda gateway: (len(gateway.address), gateway.address, gateway.prefix_length)))
+
+
+def _imports(bound: Bound) -> bool:
+    """Tell whether a port would send otherwise for an association."""
+    vpn = bound.vpn
+    return bound.association.direction != "to-port" and bool(vpn.route_targets or vpn.import_targets)
+
+
+def _extra(bound: Bound, addresses: Sequence[bytes]) -> list[tuple[Prefix, str]]:
+    """Return the extra routes of a router that lead to a port, as prefixes and as text."""
+    if bound.router is None:
+        return []
+    return [
+        (_prefix(route.destination), route.destination)
+        for route in bound.router.routes
+        if _address(route.nexthop) in addresses
+    ]
+
+
+def _higher(one: int | None, other: int | None) -> int | None:
+    """Return the higher of two LOCAL_PREFs; None is what BGP takes where nothing is said."""
+    return max(one, other, key=lambda value: DEFAULT_LOCAL_PREF if value is None else value)
+
+
+@lru_cache(65536)
+def _prefix(text: str) -> Prefix:
+    return ipaddress.ip_network(text).version, prefix_bytes(text)
 
 
 @lru_cache(65536)
@@ -226,12 +361,3 @@ def _address(text: str) -> bytes:
 
 def _differing(seen: T | None, present: T | None) -> list[T]:
     return [each for each in (seen, present) if each is not None]
-
-
-def _index(index: dict[str, dict[str, None]], of: str, id_: str, present: bool) -> None:
-    if present:
-        index.setdefault(of, {})[id_] = None
-    elif id_ in index.get(of, {}):
-        del index[of][id_]
-        if not index[of]:
-            del index[of]

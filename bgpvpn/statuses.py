@@ -8,9 +8,11 @@ ERROR    the kernel refused it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from bgpvpn.desired import ObjectKey
+from bgpvpn.ipvpn import AFI_OF
 from bgpvpn.node import Node
 from bgpvpn.objects import (
     Association,
@@ -19,9 +21,11 @@ from bgpvpn.objects import (
     Network,
     Policy,
     Port,
+    Router,
     Subnet,
 )
 from bgpvpn.segment import Segment
+from speaker.values import prefix_text
 
 Verdict = tuple[str, str]
 """(state, reason)"""
@@ -39,6 +43,8 @@ def verdict(node: Node, kind: Kind, id_: str) -> Verdict:
             return _network(node, thing.id)
         case Subnet():
             return _network(node, thing.network_id)
+        case Router():
+            return _router(node, thing)
         case Bgpvpn():
             return _bgpvpn(node, thing)
         case Association():
@@ -65,8 +71,8 @@ def worst(node: Node, keys: Iterable[ObjectKey]) -> Verdict:
 
 def _segment_keys(node: Node, segment: Segment) -> list[ObjectKey]:
     keys: list[ObjectKey] = [("bridge", segment.name)]
-    if segment.name in node.instances.vrfs:
-        keys.append(("vrf", segment.name))
+    if segment.of_type("l3"):
+        keys.append(("vrf", segment.vrf))
     evi = node.instances.evis.get(segment.name)
     if evi is not None:
         keys.append(("vxlan", str(evi.vni)))
@@ -79,15 +85,15 @@ def _port(node: Node, port: Port) -> Verdict:
     endpoint = node.segments.endpoints.get(port.id)
     if endpoint is None:
         return "DOWN", "neither the port nor its network is bound to a VPN that is up"
-    return _segments(node, [node.segments.segments[endpoint.segment]], ("attachment", port.id))
+    return _segments(node, [node.segments.segments[endpoint.segment]], ("attachment", endpoint.attachment))
 
 
 def _segments(node: Node, segments: Iterable[Segment], *beside: ObjectKey) -> Verdict:
     """Return what became of segments and of objects beside them."""
     keys = list(beside)
     for segment in segments:
-        if segment.name in node.instances.failed:
-            return "ERROR", node.instances.failed[segment.name]
+        if failure := node.instances.failure(segment):
+            return "ERROR", failure
         keys += _segment_keys(node, segment)
     return worst(node, keys)
 
@@ -105,7 +111,7 @@ def _bgpvpn(node: Node, vpn: Bgpvpn) -> Verdict:
     bound = list(node.intent.referring("bgpvpn", vpn.id, "association"))
     if not bound:
         return "DOWN", "nothing is bound to it"
-    owners = dict.fromkeys(node.segments.owner(association) for association in bound)
+    owners = dict.fromkeys(owner for association in bound for owner in node.segments.owners(association))
     segments = [
         segment
         for owner in owners
@@ -120,6 +126,35 @@ def _association(node: Node, association: Association) -> Verdict:
     vpn = node.intent.bgpvpns[association.bgpvpn_id]
     if not vpn.admin_state_up:
         return "DOWN", f"VPN {vpn.name or vpn.id} is administratively down"
-    if association.port_id is not None:
-        return _port(node, node.intent.ports[association.port_id])
-    return _network(node, association.network_id or "")
+    kind, id_ = association.bound
+    if kind == "port":
+        state, reason = _port(node, node.intent.ports[id_])
+    elif kind == "router":
+        state, reason = _router(node, node.intent.routers[id_])
+    else:
+        state, reason = _network(node, id_)
+    return state, "; ".join(filter(None, (reason, *_refused(node, association))))
+
+
+def _router(node: Node, router: Router) -> Verdict:
+    if not router.admin_state_up:
+        return "DOWN", "administratively down"
+    if not any(True for _ in node.intent.referring("router", router.id, "association")):
+        return "DOWN", "bound to no VPN"
+    networks = {node.intent.subnets[id_].network_id for id_ in router.subnet_ids}
+    segments = [segment for network_id in sorted(networks) for segment in node.segments.of(network_id)]
+    return _segments(node, segments) if segments else ("DOWN", "its networks have no port on this node that is up")
+
+
+def _refused(node: Node, association: Association) -> Iterator[str]:
+    """Say what an association wants announced and its VPN does not take, an example of each reason."""
+    endpoints = node.segments.endpoints.rows
+    for port_id in endpoints if association.port_id is None else [association.port_id]:
+        bindings = endpoints[port_id].bindings if port_id in endpoints else ()
+        for binding in bindings if association.network_id is None else ():
+            if binding.bgpvpn_id == association.bgpvpn_id:
+                yield from (f"{prefix} is not announced: {reason}" for prefix, reason in binding.refused[:1])
+    for leak in node.instances.leaks_of(association.port_id or "", association.bgpvpn_id):
+        for (family, prefix), reason in islice(leak.refused.items(), 1):
+            example = prefix_text(prefix, AFI_OF[family])
+            yield f"{len(leak.refused)} routes are not announced, {example} among them: {reason}"

@@ -12,10 +12,10 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from bgpvpn.desired import InVrf, Labelled, NextHop, OnBridge, Via
-from bgpvpn.instance import Instance, targets
+from bgpvpn.instance import Instance, Originated, targets
 from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, Ipvpn
 from bgpvpn.node import Node
-from bgpvpn.objects import Bgpvpn, Port
+from bgpvpn.objects import Association, Bgpvpn, Port, title
 from bgpvpn.segment import Endpoint, Segment
 from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
@@ -38,7 +38,7 @@ def hop_text(hop: NextHop) -> str:
             share = f", weight {weight}" if weight > 1 else ""
             return f"PE {address_text(pe)}, MPLS label {label} over GRE{share}"
         case InVrf(vrf):
-            return f"VRF of segment {vrf} on this node"
+            return f"VRF {vrf} on this node"
         case OnBridge(_, address):
             return f"port at {address_text(address)} on this node"
 
@@ -232,7 +232,7 @@ def instances(node: Node) -> list[Plain]:
         vteps.setdefault(vni, []).append(address_text(vtep))
     found = []
     for name, segment in node.segments.segments.rows.items():
-        vrf, evi = node.instances.vrfs.get(name), node.instances.evis.get(name)
+        vrf, evi = node.instances.vrfs.get(segment.vrf), node.instances.evis.get(name)
         plain: Plain = {
             "name": segment.title,
             "segment": name,
@@ -240,15 +240,16 @@ def instances(node: Node) -> list[Plain]:
             "ports": ports.get(name, []),
             "status": _status(node, ("bridge", name)),
         }
-        if name in node.instances.failed:
-            plain["status"] = {"state": "failed", "reason": node.instances.failed[name]}
-        if vrf is not None:
-            wanted = node.desired.objects.get(("vrf", name))
+        if failure := node.instances.failure(segment):
+            plain["status"] = {"state": "failed", "reason": failure}
+        if vrf is not None and segment.of_type("l3"):
+            wanted = node.desired.objects.get(("vrf", vrf.name))
             plain["vrf"] = {
+                "name": vrf.name,
                 "table": vrf.table,
                 "label": getattr(wanted, "label", None),
                 "routes": sum(len(table) for table in vrf.routes.values()),
-                "status": _status(node, ("vrf", name)),
+                "status": _status(node, ("vrf", vrf.name)),
             }
         if evi is not None:
             plain["evi"] = {
@@ -359,7 +360,11 @@ def _unused(node: Node, family: Family, key: bytes, path: Path) -> str:
 
 
 def _title(node: Node, name: str) -> str:
+    """Return what people call a segment, or the VRF or EVI of that name."""
     segment = node.segments.segments.get(name)
+    if segment is None and name.startswith("router/"):
+        router = node.intent.routers.get(name.removeprefix("router/").partition("+")[0])
+        return f"router {title(router)}" if router is not None else name
     return name if segment is None else segment.title
 
 
@@ -375,10 +380,10 @@ def _bridged(node: Node, address: bytes) -> Iterator[str]:
 
 def _covering(node: Node, vrf: Ipvpn, family: Family, network: Network) -> str | None:
     """Say which longest prefix of a VRF covers a network, and where it leads; None if none does."""
-    segment = node.segments.segments.get(vrf.name)
     lengths = {
         gateway.prefix_length
-        for gateway in (segment.gateways if segment is not None else ())
+        for segment in node.instances.segments_of(vrf.name)
+        for gateway in segment.gateways
         if len(gateway.address) * 8 == network.max_prefixlen
         and network.subnet_of(ipaddress.ip_network((gateway.address, gateway.prefix_length), strict=False))  # type: ignore[arg-type]
     }
@@ -493,10 +498,9 @@ def explain_port(node: Node, port_id: str, told: Mapping[str, AdjRibOut]) -> Pla
             "vpn": vpn.name or vpn.id,
             "type": vpn.type,
             "because": [
-                f"{'network' if a.network_id else 'port'} association {a.id}"
-                for a in node.intent.associations.rows.values()
-                if a.bgpvpn_id == vpn.id
-                and (a.port_id == port_id or (a.network_id and a.network_id == port.network_id))
+                f"{association.bound[0]} association {association.id}"
+                for association in _associations(node, port)
+                if association.bgpvpn_id == vpn.id
             ],
         }
         for vpn in segment.vpns
@@ -505,17 +509,39 @@ def explain_port(node: Node, port_id: str, told: Mapping[str, AdjRibOut]) -> Pla
         {"object": f"{kind} {name}", **_status(node, (kind, name))}
         for kind, name in (
             ("bridge", segment.name),
-            ("attachment", port_id),
-            *((("vrf", segment.name),) if segment.name in node.instances.vrfs else ()),
+            ("attachment", endpoint.attachment),
+            *((("vrf", segment.vrf),) if segment.of_type("l3") else ()),
             *((("vxlan", str(node.instances.evis[segment.name].vni)),) if segment.name in node.instances.evis else ()),
         )
     ]
     answer["own"] = [
         _own(node, family, key, told)
         for (family, key), originated in node.originated.rows.items()
-        if ("attachment", port_id) in originated.needs
+        if _is_of(endpoint, family, key, originated)
     ]
     return answer
+
+
+def _associations(node: Node, port: Port) -> list[Association]:
+    """Return the associations that are about a port: its own, those of its network and of routers there."""
+    intent = node.intent
+    found = list(intent.referring("port", port.id, "association"))
+    if port.network_id is not None:
+        found += intent.referring("network", port.network_id, "association")
+        for router in intent.routers_of(port.network_id):
+            found += intent.referring("router", router.id, "association")
+    return found
+
+
+def _is_of(endpoint: Endpoint, family: Family, key: bytes, originated: Originated) -> bool:
+    """Tell whether a route of ours is that of a port: others may be behind its interface as well."""
+    if ("attachment", endpoint.attachment) not in originated.needs:
+        return False
+    if endpoint.attachment == endpoint.port or family not in AFI_OF:
+        return endpoint.attachment == endpoint.port or key[14:20] == endpoint.mac
+    prefix = key[8:]
+    told = {prefix for binding in endpoint.bindings for (_, prefix), _ in binding.prefixes}
+    return prefix in told or prefix[:-1] in endpoint.addresses
 
 
 def _unbound(node: Node, port: Port) -> str:
@@ -524,8 +550,7 @@ def _unbound(node: Node, port: Port) -> str:
         return "the port is administratively down"
     down = [
         vpn.name or vpn.id
-        for association in node.intent.associations.rows.values()
-        if port.id == association.port_id or (port.network_id and port.network_id == association.network_id)
+        for association in _associations(node, port)
         if not (vpn := node.intent.bgpvpns[association.bgpvpn_id]).admin_state_up
     ]
     if down:
@@ -535,8 +560,8 @@ def _unbound(node: Node, port: Port) -> str:
 
 def _lacking(node: Node, endpoint: Endpoint, segment: Segment) -> Iterator[str]:
     """Say what of a port is not announced that one might expect, but for what waits for an object."""
-    if segment.name in node.instances.failed:
-        yield f"its segment is not built as it should be: {node.instances.failed[segment.name]}"
+    if failure := node.instances.failure(segment):
+        yield f"its segment is not built as it should be: {failure}"
     vpns = {vpn.id: vpn for vpn in segment.vpns}
     for binding in endpoint.bindings:
         vpn = vpns[binding.bgpvpn_id]
@@ -545,9 +570,11 @@ def _lacking(node: Node, endpoint: Endpoint, segment: Segment) -> Iterator[str]:
             yield f"VPN {name} has no export target, so nothing is announced into it"
         elif vpn.type == "l3" and not endpoint.addresses:
             yield f"it has no address that could be announced into VPN {name}"
-        elif vpn.type == "l3" and not binding.fixed_ips:
+        elif vpn.type == "l3" and not binding.addresses:
             yield f"its association does not let its addresses be announced into VPN {name}"
-        for version, prefix in binding.prefixes:
+        for text, reason in binding.refused:
+            yield f"{text} is not announced: {reason}"
+        for (version, prefix), _ in binding.prefixes:
             if not any(len(address) == (4 if version == 4 else 16) for address in endpoint.addresses):
                 text = prefix_text(prefix, 4 if version == 4 else 6)
                 yield f"{text} is not announced: the port has no IPv{version} address that leads there"

@@ -68,6 +68,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.ipvpn",
             "bgpvpn.evpn",
             "bgpvpn.instances",
+            "bgpvpn.leak",
             "bgpvpn.announcing",
         ),
     ),

@@ -43,6 +43,15 @@ def is_route_target(community: bytes) -> bool:
     return community[1] == 0x02 and community[0] <= 0x02
 
 
+def route_target_record(route_target: bytes) -> bytes:
+    """Return the record of a route target that a route had before it was announced anew with another one.
+
+    It is a route target with another subtype, and ends loops between those who announce routes anew, as the BGP VPN
+    implementation of OpenStack does.
+    """
+    return route_target[:1] + b"\x13" + route_target[2:]
+
+
 def encapsulation(tunnel_type: int) -> bytes:
     """Return the community that says how packets to this route are to be wrapped (RFC 9012 section 4.1)."""
     return _ENCAPSULATION + bytes(4) + tunnel_type.to_bytes(2, "big")

@@ -265,7 +265,7 @@ def test_a_chosen_vni_that_is_leased_to_another_network_is_refused_until_that_is
     chosen = vpn("chosen", "1:2", type="l2", vni=vni)
     middle.want(*network("blue"), port("p2", "blue"), chosen, bind("chosen", "blue"))
     middle.settle()
-    assert f"VNI {vni}" in middle.node.instances.failed["blue"]
+    assert f"VNI {vni}" in middle.node.instances.failed["segment", "blue"]
     assert ("attachment", "p2") not in middle.desired.objects
     middle.drop("association", "auto-red")
     middle.settle()
@@ -281,10 +281,10 @@ def test_a_segment_without_a_number_harms_no_other_and_is_built_when_one_is_free
         middle.want(*network(name), port(f"p-{name}", name, "10.1.0.5"), bind("a", name))
     middle.settle()
     assert set(middle.node.instances.vrfs) == {"blue", "green"}
-    assert middle.node.instances.failed == {"red": "no label is free in 16 to 17 for 'red': 2 are in use"}
+    assert middle.node.instances.failed == {("vrf", "red"): "no label is free in 16 to 17 for 'red': 2 are in use"}
     middle.drop("association", "a-blue")
     middle.settle()
-    assert set(middle.node.instances.failed) == {"red"}, "the label rests"
+    assert set(middle.node.instances.failed) == {("vrf", "red")}, "the label rests"
     middle.wall += 60.0
     middle.settle()
     assert (set(middle.node.instances.vrfs), middle.node.instances.failed) == ({"green", "red"}, {})
@@ -298,7 +298,7 @@ def test_a_segment_stays_as_it_was_while_it_lacks_a_number_for_more():
     middle.want(bind_port("a", "p1", "172.16.0.0/16"))
     middle.settle()
     assert rows(middle) == before
-    assert "red" in middle.node.instances.failed
+    assert ("vrf", "red") in middle.node.instances.failed
     middle.drop("association", "a-p1")
     middle.settle()
     assert (rows(middle), middle.node.instances.failed) == (before, {})

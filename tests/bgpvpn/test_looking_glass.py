@@ -335,7 +335,7 @@ def test_a_segment_that_lacks_a_number_says_so():
     ranges = {"label": range(16, 16), **{pool: range(1, 9) for pool in ("vni", "rd", "table", "bridge")}}
     made = middle(ranges=ranges)
     (instance,) = views.instances(made.node)
-    assert instance["status"] == {"state": "failed", "reason": made.node.instances.failed["red"]}
+    assert instance["status"] == {"state": "failed", "reason": made.node.instances.failed["vrf", "red"]}
     assert of_port(made)["verdict"].startswith("its segment is not built as it should be: no label is free")
 
 
@@ -352,6 +352,7 @@ def test_instances_show_their_vrf_and_evi():
     held = made.held()
     assert (instance["segment"], instance["vpns"], instance["ports"]) == ("red", ["a", "bridge"], ["p1"])
     assert instance["vrf"] == {
+        "name": "red",
         "table": held[("table", "red")],
         "label": held[("label", "red")],
         "routes": 1,
@@ -359,7 +360,7 @@ def test_instances_show_their_vrf_and_evi():
     }
     assert instance["evi"] == {
         "vni": 55,
-        "route_distinguisher": "10.0.0.1:2",
+        "route_distinguisher": "10.0.0.1:1",
         "macs": 1,
         "vteps": ["192.0.2.9"],
         "status": {"state": "active", "reason": ""},

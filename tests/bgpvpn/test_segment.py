@@ -66,7 +66,7 @@ def test_a_port_bound_to_a_vpn_of_its_network_stays_where_it_is():
     wanted = Wanted(*BASE, bind("a", "red"), bind_port("a", "p1", "172.16.0.0/16"))
     assert wanted.members() == {"red": ({"a"}, {"p1", "p2"})}
     binding = wanted.stage.endpoints["p1"].bindings[0]
-    assert (binding.fixed_ips, binding.prefixes) == (True, ((4, bytes((172, 16, 16))),))
+    assert (binding.addresses, binding.prefixes) == ((packed("10.1.0.5"),), (((4, bytes((172, 16, 16))), None),))
     assert wanted.stage.endpoints["p2"].bindings[0].prefixes == ()
 
 
@@ -118,7 +118,7 @@ def test_an_association_decides_whether_the_addresses_of_a_port_are_announced_in
     for associations, expected in cases:
         wanted = Wanted(*BASE, *associations)
         bindings = wanted.stage.endpoints["p1"].bindings
-        assert {each.bgpvpn_id: each.fixed_ips for each in bindings} == expected, associations
+        assert {each.bgpvpn_id: bool(each.addresses) for each in bindings} == expected, associations
 
 
 def test_only_the_network_that_a_change_is_about_is_worked_out_again():
@@ -139,12 +139,12 @@ def test_a_port_that_goes_with_its_associations_and_comes_back_elsewhere_is_only
 def test_segments_are_found_by_their_owner():
     association = Association(id="x", bgpvpn_id="b", port_id="p1")
     wanted = Wanted(*BASE, bind("a", "red"), association)
-    assert wanted.stage.owner(association) == "red"
-    assert wanted.stage.owner(wanted.intent.associations["a-red"]) == "red"
+    assert wanted.stage.owners(association) == ["red"]
+    assert wanted.stage.owners(wanted.intent.associations["a-red"]) == ["red"]
     assert [segment.name for segment in wanted.stage.of("red")] == sorted(wanted.members())
     assert wanted.stage.of("nobody") == []
     wanted.want(Port(id="alone", interface="x", mac_address="02:00:00:00:00:01"))
-    assert wanted.stage.owner(Association(id="y", bgpvpn_id="b", port_id="alone")) == "alone"
+    assert wanted.stage.owners(Association(id="y", bgpvpn_id="b", port_id="alone")) == ["alone"]
 
 
 def test_the_name_of_a_network_is_the_title_of_its_segment():

@@ -368,7 +368,7 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
     "what was announced once is announced for ever": (Announcing, "waits_for", announce_for_ever),
     "a swept PE is not new when it comes back": (Vias, "keep", lambda original: forget_no_pe),
     "a port association is its port's matter alone": (
-        Segments, "owner", lambda original: lambda self, each: each.network_id or each.port_id,
+        Segments, "owners", lambda original: lambda self, each: [each.bound[1]],
     ),
 }  # fmt: skip
 
