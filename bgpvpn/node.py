@@ -46,6 +46,7 @@ class NodeSettings:
 
     identity: NodeIdentity
     local_as: int
+    host: str = ""  # the node's name: ports of other hosts are not here
     underlay_prefixes: tuple[tuple[bytes, int], ...] = ()  # where PEs may be: (address, prefix length); empty: anywhere
 
 
@@ -156,7 +157,7 @@ class Node:
         self.interest = Interest()
         self.vias = Vias()
         self.originated: OriginatedTable = Table()
-        self.segments = Segments(intent)
+        self.segments = Segments(intent, settings.host)
         self.importing = Importing(self.rib, self.interest, self._owner)
         self.instances = Instances(
             segments=self.segments.segments,

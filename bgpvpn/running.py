@@ -551,6 +551,7 @@ def settings_of(config: Config) -> NodeSettings:
             vxlan_port=config.dataplane.vxlan_port,
         ),
         local_as=node.local_as,
+        host=node.host,
         underlay_prefixes=tuple((network.network_address.packed, network.prefixlen) for network in underlay),
     )
 

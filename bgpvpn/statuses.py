@@ -82,6 +82,8 @@ def _segment_keys(node: Node, segment: Segment) -> list[ObjectKey]:
 def _port(node: Node, port: Port) -> Verdict:
     if not port.admin_state_up:
         return "DOWN", "administratively down"
+    if port.host not in ("", node.settings.host):
+        return "DOWN", f"it is on node {port.host}"
     endpoint = node.segments.endpoints.get(port.id)
     if endpoint is None:
         return "DOWN", "neither the port nor its network is bound to a VPN that is up"
