@@ -357,6 +357,9 @@ class Intent:
         match thing:
             case Network():
                 self._check_external(thing)
+                if not thing.host_addresses:
+                    for port in self.referring("network", thing.id, "port"):
+                        self._check_port(port, thing.id)
             case Subnet():
                 self._check_subnet(thing)
             case Router():
@@ -467,11 +470,15 @@ class Intent:
 
     def _check_port(self, port: Port, network_id: str) -> None:
         subnets = list(self.referring("network", network_id, "subnet"))
+        network = self._objects[("network", network_id)]
+        assert isinstance(network, Network)
         for text in port.ip_addresses:
             address = ipaddress.ip_address(text)
             subnet = next((each for each in subnets if address in ipaddress.ip_network(each.cidr)), None)
+            if subnet is None and network.host_addresses:
+                continue
             if subnet is None:
-                called = title(self._objects[("network", network_id)])
+                called = title(network)
                 raise IntentError("ip_addresses", text, f"{text} is in no subnet of network {called!r}")
             if not is_host(address, ipaddress.ip_network(subnet.cidr)):
                 raise IntentError("ip_addresses", text, f"{text} is the own or broadcast address of {subnet.cidr}")

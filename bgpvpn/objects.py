@@ -110,6 +110,7 @@ class Network:
     mtu: int | None = None
     external: bool = False  # routers lead to it; it is in no VPN
     fallback_mac: str | None = None  # the router, not ours, that gets what no VPN has a route for
+    host_addresses: bool = False  # ports may have addresses in no subnet; each is a host by itself (/32, /128)
 
     def __attrs_post_init__(self) -> None:
         _normalise(
@@ -120,6 +121,7 @@ class Network:
             mtu=rules.optional(rules.number(68, 65535)),
             external=rules.flag,
             fallback_mac=rules.optional(rules.mac),
+            host_addresses=rules.flag,
         )
 
 

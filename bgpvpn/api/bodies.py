@@ -18,6 +18,8 @@ from bgpvpn.objects import Kind
 
 Id = Annotated[str, Meta(description="made by the node when it is not given")]
 Ref = Annotated[str, Meta(description="id, or name when only one has it")]
+OtherRef = Annotated[str | None, Meta(description="id, or name when only one has it")]
+ProjectId = Annotated[str, Meta(description="that of the caller, else default, when it is not given")] | UnsetType
 Targets = Annotated[
     list[str], Meta(description='route targets: "64512:100", "192.0.2.1:100", "4200000000:100", "100L:5"')
 ]
@@ -57,12 +59,13 @@ class NetworkBody(msgspec.Struct, forbid_unknown_fields=True):
 
     id: Id | UnsetType = UNSET
     name: str = ""
-    project_id: str = "default"
+    project_id: ProjectId = UNSET
     mtu: int | None = None
     external: Annotated[bool, Meta(description="routers lead to it; it is in no VPN")] = False
     fallback_mac: Annotated[
         str | None, Meta(description="the router, not ours, that gets what no VPN has a route for")
     ] = None
+    host_addresses: Annotated[bool, Meta(description="ports may have addresses in no subnet, as hosts")] = False
     subnets: Annotated[list[SubnetOfNetwork], Meta(description="made with the network, all or none")] = []
 
 
@@ -90,10 +93,10 @@ class RouterBody(msgspec.Struct, forbid_unknown_fields=True):
 
     id: Id | UnsetType = UNSET
     name: str = ""
-    project_id: str = "default"
-    subnet_ids: list[str] = []
+    project_id: ProjectId = UNSET
+    subnet_ids: list[Ref] = []
     routes: Annotated[list[HostRouteBody], Meta(description="behind hosts of its subnets")] = []
-    gateway_network_id: Annotated[str | None, Meta(description="an external network, by id or unique name")] = None
+    gateway_network_id: Annotated[str | None, Meta(description="an external network; id or unique name")] = None
     gateway_ips: Annotated[list[str], Meta(description="its addresses there")] = []
     admin_state_up: bool = True
 
@@ -131,7 +134,7 @@ class BgpvpnBody(msgspec.Struct, forbid_unknown_fields=True):
 
     id: Id | UnsetType = UNSET
     name: str = ""
-    project_id: str = "default"
+    project_id: ProjectId = UNSET
     type: Literal["l2", "l3"] = "l3"
     route_targets: Targets = []
     import_targets: Targets = []
@@ -161,7 +164,7 @@ class RouteBody(msgspec.Struct, forbid_unknown_fields=True):
 
     type: Literal["prefix", "bgpvpn"]
     prefix: str | None = None
-    bgpvpn_id: Annotated[str | None, Meta(description="id")] = None
+    bgpvpn_id: OtherRef = None
     local_pref: Annotated[int | None, Meta(description="null: that of the VPN of the association")] = None
 
 
@@ -169,9 +172,9 @@ class AssociationOfBgpvpn(msgspec.Struct, forbid_unknown_fields=True):
     """A network, a router or a port bound to the VPN of the path; exactly one of the three."""
 
     id: Id | UnsetType = UNSET
-    network_id: Annotated[str | None, Meta(description="id or unique name")] = None
-    router_id: Annotated[str | None, Meta(description="id or unique name")] = None
-    port_id: Annotated[str | None, Meta(description="id or unique name")] = None
+    network_id: OtherRef = None
+    router_id: OtherRef = None
+    port_id: OtherRef = None
     advertise_extra_routes: Annotated[bool, Meta(description="of the router")] = True
     advertise_fixed_ips: Annotated[bool, Meta(description="of the port")] = True
     routes: Annotated[list[RouteBody], Meta(description="of a port, beside its own addresses")] = []
@@ -192,9 +195,9 @@ class FloatingIpBody(msgspec.Struct, forbid_unknown_fields=True):
     network_id: Annotated[str, Meta(description="external; id or unique name")]
     address: str
     id: Id | UnsetType = UNSET
-    project_id: str = "default"
-    router_id: Annotated[str | None, Meta(description="id or unique name")] = None
-    port_id: Annotated[str | None, Meta(description="id or unique name")] = None
+    project_id: ProjectId = UNSET
+    router_id: OtherRef = None
+    port_id: OtherRef = None
     fixed_ip: Annotated[str | None, Meta(description="null: the first of the port, of the same family")] = None
 
 
@@ -286,13 +289,13 @@ class SpeakerBody(msgspec.Struct, forbid_unknown_fields=True):
     local_as: int
     id: Id | UnsetType = UNSET
     name: str = ""
-    project_id: str = "default"
+    project_id: ProjectId = UNSET
     ip_version: Literal[4, 6] = 4
     advertise_floating_ip_host_routes: bool = True
     advertise_tenant_networks: bool = True
     advertise_fixed_ip_host_routes: Annotated[bool, Meta(description="of ports on this node, behind a router")] = False
-    networks: Annotated[list[str], Meta(description="ids of external networks, whose routers count")] = []
-    peers: Annotated[list[str], Meta(description="ids of peers that are told")] = []
+    networks: Annotated[list[Ref], Meta(description="external networks, whose routers count")] = []
+    peers: Annotated[list[Ref], Meta(description="those that are told")] = []
 
 
 class AdvertisementBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -261,6 +261,18 @@ def test_associations_go_with_what_they_bind() -> None:
         assert changes[-1].id == removal.id, "what refers goes before what is referred to"
 
 
+def test_a_network_may_let_its_ports_have_addresses_in_no_subnet() -> None:
+    intent = with_network()
+    outside = port("q", network_id="n", ip_addresses=["10.9.9.9"])
+    with pytest.raises(IntentError, match=r"10.9.9.9 is in no subnet of network 'blue-net'"):
+        written(intent, outside)
+    written(intent, attrs.evolve(intent.networks["n"], host_addresses=True), outside)
+    with pytest.raises(IntentError, match=r"10.0.0.255 is the own or broadcast address"):
+        written(intent, attrs.evolve(outside, ip_addresses=["10.0.0.255"]))
+    with pytest.raises(IntentError, match=r"10.9.9.9 is in no subnet of network 'blue-net'"):
+        written(intent, attrs.evolve(intent.networks["n"], host_addresses=False))
+
+
 def test_a_network_goes_with_its_subnets_once_its_ports_are_gone() -> None:
     intent = with_network()
     written(intent, Association(id="a", bgpvpn_id="v", network_id="n"), Removal("port", "p"), Removal("network", "n"))
