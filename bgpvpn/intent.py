@@ -120,6 +120,9 @@ class Store(Protocol):
     def load(self) -> tuple[list[Change], list[StoredLease]]:
         """Return everything that is kept; StoreError, naming the place, when it cannot be read."""
 
+    def identity(self) -> int:
+        """Return a large random number that was made with the store: who has seen it finds here what it left."""
+
     def write(
         self,
         changes: Iterable[Change] = (),

@@ -43,6 +43,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             checksum INTEGER NOT NULL, PRIMARY KEY (pool, purpose)
         ) STRICT""",
     ),
+    (
+        "CREATE TABLE identity (number TEXT NOT NULL) STRICT",
+        "INSERT INTO identity VALUES (lower(hex(randomblob(8))))",
+    ),
 )
 """What makes a file of format N one of format N + 1; the format is PRAGMA user_version."""
 
@@ -115,6 +119,14 @@ class SqliteStore:
             leases: list[StoredLease] = [tuple(row) for row in self._rows(connection, "lease")]
             self._sweep_keys(changes)
         return changes, leases
+
+    def identity(self) -> int:
+        """Return the random number of 63 bits, never small, that was made with the file; StoreError."""
+        with self._refusing("cannot be read"):
+            row = self._ready().execute("SELECT number FROM identity").fetchone()
+        if row is None:
+            raise StoreError(f"the store {self.path} is damaged: it has no identity")
+        return int(row[0], 16) >> 1 | 1 << 62
 
     def _rows(self, connection: sqlite3.Connection, table: str) -> Iterable[Row]:
         for *row, checksum in connection.execute(STATEMENTS[table].every):

@@ -81,6 +81,9 @@ class Fickle:
     def load(self) -> tuple[list[Change], list[StoredLease]]:
         return self.store.load()
 
+    def identity(self) -> int:
+        return self.store.identity()
+
     def write(
         self,
         changes: Iterable[Change] = (),

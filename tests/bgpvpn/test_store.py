@@ -297,7 +297,7 @@ def test_a_cut_log_loses_its_tail_only(path: Path) -> None:
 
 def test_a_store_of_a_newer_format_or_another_program_is_refused(path: Path) -> None:
     for pragma, words in [
-        ("user_version = 2", r"intent.db has format 2; this bgpvpnd knows formats up to 1"),
+        ("user_version = 3", r"intent.db has format 3; this bgpvpnd knows formats up to 2"),
         ("application_id = 5", r"intent.db is not a store of bgpvpnd"),
     ]:
         with opened(path):
@@ -317,8 +317,25 @@ def test_an_older_format_is_brought_up_to_date_with_what_it_holds(path: Path) ->
     store = SqliteStore(path, newer)
     assert store.load() == ([change(NETWORK)], [])
     store.close()
-    with pytest.raises(StoreError, match="has format 2"):
+    with pytest.raises(StoreError, match="has format 3"):
         SqliteStore(path)
+
+
+def test_a_store_has_a_number_of_its_own_that_stays_and_one_of_the_first_format_gets_one(tmp_path: Path) -> None:
+    numbers = set()
+    for name, migrations in (("a", MIGRATIONS), ("b", MIGRATIONS), ("old", MIGRATIONS[:1])):
+        path = tmp_path / name / "intent.db"
+        store = SqliteStore(path, migrations)
+        store.write([change(NETWORK)])
+        store.close()
+        with opened(path) as store:
+            first = store.identity()
+        with opened(path) as store:
+            assert store.identity() == first
+            assert store.load() == ([change(NETWORK)], [])
+        assert 1 << 62 <= first < 1 << 63
+        numbers.add(first)
+    assert len(numbers) == 3
 
 
 def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -38,6 +38,9 @@ class FakeStore:
         last = {(change.kind, change.id): change for change in self.changes}
         return [change for change in last.values() if change.thing is not None], []
 
+    def identity(self) -> int:
+        return 1 << 62
+
     def write(
         self,
         changes: Iterable[Change] = (),
