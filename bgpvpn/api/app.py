@@ -23,6 +23,7 @@ from bgpvpn.api.objects import Objects, filters_of
 from bgpvpn.api.openapi import Operation, document
 from bgpvpn.api.policies import PolicyTrial
 from bgpvpn.api.requests import check_host, check_parameters
+from bgpvpn.api.speakers import Speakers
 from bgpvpn.objects import CLASSES, plural
 
 
@@ -65,7 +66,7 @@ async def _dispatch(methods: dict[str, Operation], request: Request) -> Response
 def _operations(node: Node) -> Iterable[Operation]:
     for kind in CLASSES:
         objects, path = Objects(node, kind), f"/v1/{plural(kind)}"
-        a_kind = f"an {kind}" if kind == "association" else f"a {kind}"
+        a_kind = f"an {kind}" if kind[0] == "a" else f"a {kind}"
         yield Operation("GET", path, objects.show_all, f"List {plural(kind)}", kind, filters=filters_of(kind))
         yield Operation("POST", path, objects.create, f"Make {a_kind}", kind)
         yield Operation("GET", f"{path}/{{ref}}", objects.show, f"Show {a_kind}", kind)
@@ -73,8 +74,10 @@ def _operations(node: Node) -> Iterable[Operation]:
         yield Operation("DELETE", f"{path}/{{ref}}", objects.remove, f"Remove {a_kind} with what refers to it", kind)
     below, path = Objects(node, "association"), "/v1/bgpvpns/{ref}/associations"
     yield Operation("GET", path, below.show_all_below, "List what is bound to a VPN", "association")
-    words = "Bind a network or a port to a VPN"
+    words = "Bind a network, a router or a port to a VPN"
     yield Operation("POST", path, below.create_below, words, "association", AssociationOfBgpvpn)
+    words = "Show what a speaker advertises, and what its peers told it"
+    yield Operation("GET", "/v1/speakers/{ref}/routes", Speakers(node).routes, words, "object")
     trial, words = PolicyTrial(node), "Try a policy on a route, or on those of a peer; nothing is changed"
     yield Operation("POST", "/v1/policies/{ref}/test", trial.test, words, "array", PolicyTest)
     views = Views(node)

@@ -32,6 +32,12 @@ REFERENCES: dict[str, Kind] = {
 }
 """Fields in which a name stands for an id."""
 
+LISTS_OF_REFERENCES: dict[str, Kind] = {"subnet_ids": "subnet", "networks": "network", "peers": "peer"}
+"""Fields with a list of such."""
+
+PROJECT_OF: dict[Kind, str] = {"subnet": "network_id", "port": "network_id", "floating_ip": "port_id"}
+"""Fields that name the object whose project is taken when none is given."""
+
 
 class Objects:
     """The handlers for one kind."""
@@ -57,9 +63,8 @@ class Objects:
             where = "name" if self.kind == "policy" else "id"
             message = f"{where}: there is a {self.kind} {fields['id']!r} already"
             raise ApiError(HTTPStatus.CONFLICT, where, fields["id"], message)
-        if "project_id" not in fields and self.kind in ("subnet", "port"):
-            network = self.node.intent.networks.get(fields.get("network_id") or "")
-            fields["project_id"] = network.project_id if network is not None else "default"
+        if "project_id" not in fields and "project_id" in CREATE[self.kind].__struct_fields__:
+            fields["project_id"] = self._project(fields)
         subnets = fields.pop("subnets", [])
         wishes: list[Object | Removal] = [make(self.kind, fields)]
         for index, subnet in enumerate(subnets):
@@ -70,6 +75,12 @@ class Objects:
                 raise IntentError(f"subnets[{index}].{error.field}", error.value, error.reason) from None
         self._write(wishes)
         return answer(self.shown(self.node.intent.tables[self.kind][fields["id"]]), HTTPStatus.CREATED)
+
+    def _project(self, fields: dict[str, Any]) -> str:
+        """Return the project of an object for which none is given."""
+        field = PROJECT_OF.get(self.kind, "")
+        of = self.node.intent.tables[REFERENCES[field]].get(fields.get(field) or "") if field else None
+        return "default" if of is None else str(of.project_id)
 
     async def show_all(self, request: Request) -> Response:
         return self._list(dict(request.query_params))
@@ -129,21 +140,35 @@ class Objects:
 
     def _resolved(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Return the fields with ids where names were given; what is not found stays, to be refused with the rest."""
-        resolved = dict(fields)
-        for field, kind in REFERENCES.items():
-            text = fields.get(field)
-            try:
-                other = self.node.intent.find(kind, text) if isinstance(text, str) else None
-            except ConflictError as error:
-                raise ConflictError(field, text, error.reason) from None
-            if other is not None:
-                resolved[field] = other.id
+        resolved = {field: self._ids(field, value) for field, value in fields.items()}
         secrets = {"password": [fields.get("password")]}
         secrets["tcp_ao"] = [key["secret"] for key in fields.get("tcp_ao", ()) if isinstance(key, dict)]
         for field, texts in secrets.items():
             if SHOWN_SECRET in texts:
                 raise IntentError(field, SHOWN_SECRET, "*** is how a secret is shown; leave it out to keep it")
         return resolved
+
+    def _ids(self, field: str, value: Any) -> Any:
+        """Return the value of a field with ids where it has names."""
+        if field in REFERENCES:
+            return self._id(field, REFERENCES[field], value)
+        if field in LISTS_OF_REFERENCES:
+            kind = LISTS_OF_REFERENCES[field]
+            return (
+                [self._id(field, kind, each) for each in value]
+                if isinstance(value, list)
+                else self._id(field, kind, value)
+            )
+        if self.kind == "association" and field == "routes":
+            return [{**each, "bgpvpn_id": self._id(field, "bgpvpn", each.get("bgpvpn_id"))} for each in value]
+        return value
+
+    def _id(self, field: str, kind: Kind, text: Any) -> Any:
+        try:
+            thing = self.node.intent.find(kind, text) if isinstance(text, str) else None
+        except ConflictError as error:
+            raise ConflictError(field, text, error.reason) from None
+        return text if thing is None else thing.id
 
     def _write(self, wishes: list[Object | Removal]) -> None:
         for change in self.node.write(wishes):

@@ -19,7 +19,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from bgpvpn import policies, trial
 from bgpvpn.api import policy_schema
 from bgpvpn.api.answers import WHAT
-from bgpvpn.objects import CLASSES, plural
+from bgpvpn.api.bodies import ANSWER, CREATE, PATCH
+from bgpvpn.objects import CLASSES, Network, plural
 from speaker.policy import AsPathMatch, Changes, Edit, Match
 from tests.bgpvpn.api.serving import in_loop, ok, served
 from tests.fakes.node import FakeNode
@@ -29,11 +30,24 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/subnets": {"id": "subnet", "network_id": "network", "cidr": "2001:db8::/64"},
     "/v1/ports": {"id": "port", "network_id": "network", "interface": "tap0", "mac_address": "02:00:00:00:00:01"},
     "/v1/bgpvpns": {"id": "bgpvpn", "type": "l2", "vni": 7, "route_targets": ["64512:1"]},
+    "/v1/routers": {
+        "id": "router",
+        "subnet_ids": ["subnet"],
+        "routes": [{"destination": "::/0", "nexthop": "2001:db8::9"}],
+    },
     "/v1/associations": {"id": "association", "bgpvpn_id": "bgpvpn", "network_id": "network"},
     "/v1/bgpvpns/{ref}/associations": {"id": "other", "port_id": "port"},
+    "/v1/floating_ips": {"id": "floating_ip", "network_id": "outside", "address": "192.0.2.7", "port_id": "port"},
     "/v1/policies": {"name": "policy", "statement": [{"match": {"prefixes": ["10.0.0.0/8 le 24"]}, "then": "accept"}]},
     "/v1/policies/{ref}/test": {"family": "ipv4", "route": {"prefix": "10.0.0.0/16"}},
-    "/v1/peers": {"id": "peer", "address": "192.0.2.1", "remote_as": 64512, "password": "x"},
+    "/v1/peers": {"id": "peer", "address": "192.0.2.1", "remote_as": 64512, "password": "x", "families": ["ipv4"]},
+    "/v1/speakers": {"id": "speaker", "local_as": 64512, "networks": ["outside"], "peers": ["peer"]},
+    "/v1/advertisements": {
+        "id": "advertisement",
+        "speaker_id": "speaker",
+        "destination": "192.0.2.0/24",
+        "next_hop": "192.0.2.1",
+    },
 }
 """One body for each path that takes one, in an order in which what they refer to is there."""
 
@@ -63,6 +77,8 @@ set.large_communities = { replace = ["64512:1:1"] }
 set.route_targets = { rewrite = { "64500:1" = "64512:1" } }
 set.prepend = { as = 64512, times = 2 }
 """
+
+OUTSIDE = Network(id="outside", external=True)
 
 QUERIES = {"/v1/explain": "?prefix=10.0.0.0/8"}
 
@@ -108,6 +124,15 @@ async def test_the_document_is_openapi_3_1_and_names_all_paths_once(tmp_path: Pa
         assert "password" not in named
 
 
+def test_requests_and_answers_have_every_field_of_every_kind() -> None:
+    for kind, cls in CLASSES.items():
+        fields = {field.name for field in attrs.fields(cls)} - ({"id"} if kind == "policy" else set())
+        more = {"subnets"} if kind == "network" else set()
+        assert set(CREATE[kind].__struct_fields__) == fields | more, kind
+        assert set(PATCH[kind].__struct_fields__) == fields - {"id"}, kind
+        assert fields <= set(ANSWER[kind].__struct_fields__), kind
+
+
 def test_the_document_has_every_field_of_a_policy_and_of_a_route_that_one_is_tried_on() -> None:
     match, changes = policy_schema.MATCH["properties"], policy_schema.SET["properties"]
     named = {"next_hops": "next_hop"}
@@ -138,7 +163,7 @@ def test_the_document_has_every_field_of_a_policy_and_of_a_route_that_one_is_tri
 
 @in_loop
 async def test_every_operation_answers_as_documented(tmp_path: Path) -> None:
-    async with served(FakeNode(), tmp_path) as api:
+    async with served(FakeNode(configured=[OUTSIDE]), tmp_path) as api:
         document = await ok(api.get("/openapi.json"))
         paths = document["paths"]
         assert {path for path, method, _ in operations_of(document) if method == "post"} == BODIES.keys()
@@ -248,7 +273,7 @@ def requests_of(document: dict[str, Any]) -> st.SearchStrategy[tuple[str, str, A
 
 def test_no_body_whatever_makes_the_daemon_fail(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
-        stack = served(FakeNode(), tmp_path)
+        stack = served(FakeNode(configured=[OUTSIDE]), tmp_path)
         api = runner.run(stack.__aenter__())
         for path, body in BODIES.items():
             runner.run(ok(api.post(one_of(path), json=body), 200 if path.endswith("/test") else 201))

@@ -20,8 +20,37 @@ SECRET = "s3cret-of-rr"
 MAC = "02:00:00:00:00:01"
 
 
+ROUTED: list[tuple[str, dict[str, Any]]] = [
+    ("networks", {"id": "x-1", "name": "outside", "external": True, "subnets": [{"cidr": "198.51.100.0/24"}]}),
+    (
+        "routers",
+        {
+            "id": "o-1",
+            "name": "router",
+            "subnet_ids": ["subnet"],
+            "gateway_network_id": "outside",
+            "gateway_ips": ["198.51.100.9"],
+        },
+    ),
+    ("floating_ips", {"id": "f-1", "network_id": "outside", "address": "198.51.100.7", "port_id": "port"}),
+    ("peers", {"id": "r-2", "name": "told", "address": "198.51.100.1", "remote_as": 1, "families": ["ipv4"]}),
+    ("speakers", {"id": "k-1", "name": "speaker", "local_as": 64512, "networks": ["outside"], "peers": ["told"]}),
+    (
+        "advertisements",
+        {"id": "d-1", "speaker_id": "speaker", "destination": "203.0.113.0/24", "next_hop": "198.51.100.9"},
+    ),
+]
+"""What there is beside VPNs, each with names where ids will be."""
+
+
+async def routed(api: httpx.AsyncClient) -> None:
+    """Make what there is beside VPNs, after `filled`."""
+    for path, body in ROUTED:
+        await ok(api.post(f"/v1/{path}", json=body), 201)
+
+
 async def filled(api: httpx.AsyncClient) -> None:
-    """Make one object of each kind; their names are those of the kinds."""
+    """Make one object of each kind about VPNs; their names are those of the kinds."""
     await ok(
         api.post(
             "/v1/networks",
@@ -51,7 +80,9 @@ async def test_what_is_made_is_shown_with_its_defaults_its_stamp_and_what_became
             "created_at": "2023-11-14T22:13:20.000+00:00",
             "updated_at": "2023-11-14T22:13:20.000+00:00",
         }
-        expected = {"id": made["id"], "name": "blue", "project_id": "default", "mtu": None, "subnets": [], **stamp}
+        fields = {"name": "blue", "project_id": "default", "mtu": None, "external": False}
+        fields |= {"fallback_mac": None, "host_addresses": False}
+        expected = {"id": made["id"], **fields, "subnets": [], **stamp}
         assert made == expected
         assert await ok(api.get("/v1/networks/blue")) == expected
         assert await ok(api.get(f"/v1/networks/{made['id']}")) == expected
@@ -74,6 +105,8 @@ async def test_what_is_made_is_shown_with_its_defaults_its_stamp_and_what_became
         ("port", {"admin_state_up": False}, {"interface": "a/b"}),
         ("bgpvpn", {"import_targets": ["64512:2", "64512:3"]}, {"route_targets": ["64512"]}),
         ("peer", {"hold_time_s": 30}, {"hold_time_s": 1}),
+        ("router", {"admin_state_up": False}, {"gateway_ips": ["x"]}),
+        ("speaker", {"advertise_tenant_networks": False}, {"peers": ["nosuch"]}),
     ],
 )
 @in_loop
@@ -83,6 +116,7 @@ async def test_a_change_changes_what_is_given_and_nothing_else(
     node = FakeNode()
     async with served(node, tmp_path) as api:
         await filled(api)
+        await routed(api)
         path = f"/v1/{kind}s/{kind}"
         before = await ok(api.get(path))
         after = await ok(api.patch(path, json=patch))
@@ -144,6 +178,61 @@ async def test_names_stand_for_ids_where_only_one_has_them(tmp_path: Path) -> No
         assert (error["where"], error["value"]) == ("network_id", "nosuch")
 
 
+@in_loop
+async def test_names_stand_for_ids_in_lists_and_in_routes_too(tmp_path: Path) -> None:
+    node = FakeNode()
+    async with served(node, tmp_path) as api:
+        await filled(api)
+        await routed(api)
+        await ok(api.post("/v1/bgpvpns", json={"id": "v-2", "name": "other"}), 201)
+        routes = [
+            {"type": "bgpvpn", "bgpvpn_id": "other"},
+            {"type": "prefix", "prefix": "10.9.0.0/16", "local_pref": 7},
+        ]
+        body = {"bgpvpn_id": "bgpvpn", "port_id": "port", "routes": routes, "direction": "to-port"}
+        made = await ok(api.post("/v1/associations", json=body), 201)
+        assert made["routes"] == [
+            {"type": "bgpvpn", "prefix": None, "bgpvpn_id": "v-2", "local_pref": None},
+            {"type": "prefix", "prefix": "10.9.0.0/16", "bgpvpn_id": None, "local_pref": 7},
+        ]
+        speaker, router = await ok(api.get("/v1/speakers/speaker")), await ok(api.get("/v1/routers/router"))
+        assert (speaker["networks"], speaker["peers"]) == (["x-1"], ["r-2"])
+        assert (router["subnet_ids"], router["gateway_network_id"]) == (["s-1"], "x-1")
+        for path, query, id_ in (
+            ("speakers", "peers=told", "k-1"),
+            ("routers", "subnet_ids=subnet", "o-1"),
+            ("floating_ips", "port_id=port", "f-1"),
+            ("advertisements", "speaker_id=speaker", "d-1"),
+        ):
+            assert [each["id"] for each in await ok(api.get(f"/v1/{path}?{query}"))] == [id_], query
+
+        assert (await ok(api.patch("/v1/speakers/speaker", json={"peers": []})))["peers"] == []
+        for path, patch, value in (
+            ("speakers/speaker", {"peers": ["told", "nosuch"]}, "nosuch"),
+            ("routers/router", {"subnet_ids": ["nosuch"]}, "nosuch"),
+            (f"associations/{made['id']}", {"routes": [{"type": "bgpvpn", "bgpvpn_id": "nosuch"}]}, "nosuch"),
+        ):
+            error = await refused(api.patch(f"/v1/{path}", json=patch), 400)
+            assert (error["where"], error["value"]) == (*patch, value)
+        await ok(api.post("/v1/peers", json={"name": "r-2", "address": "192.0.2.99", "remote_as": 1}), 201)
+        assert (await ok(api.patch("/v1/speakers/speaker", json={"peers": ["r-2"]})))["peers"] == ["r-2"]
+
+
+@in_loop
+async def test_what_a_speaker_says_and_hears_is_shown(tmp_path: Path) -> None:
+    node = FakeNode()
+    async with served(node, tmp_path) as api:
+        await filled(api)
+        await routed(api)
+        node.advertised_rows["k-1"] = [{"destination": "203.0.113.0/24", "next_hop": "198.51.100.9"}]
+        node.learned_rows["k-1"] = [{"destination": "0.0.0.0/0", "next_hop": "198.51.100.1"}]
+        assert await ok(api.get("/v1/speakers/speaker/routes")) == {
+            "advertised": node.advertised_rows["k-1"],
+            "learned": node.learned_rows["k-1"],
+        }
+        await refused(api.get("/v1/speakers/nosuch/routes"), 404)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "where", "value", "message"),
     [
@@ -170,7 +259,7 @@ async def test_names_stand_for_ids_where_only_one_has_them(tmp_path: Path) -> No
         ("policies", {"name": "p", "default": "acept"}, "default", "acept", "default: takes accept or reject, not"),
         ("peers", {"address": "192.0.2.2", "remote_as": 1, "role": "x"}, "role", "x", "role: takes customer, peer, "),
         ("bgpvpns", {"route_targets": ["a", 5]}, "route_targets[1]", 5, "route_targets[1]: Expected `str`, got `int`"),
-        ("associations", {"bgpvpn_id": "v-1"}, "network_id", None, "network_id: exactly one of network_id and port_id"),
+        ("associations", {"bgpvpn_id": "v-1"}, "network_id", None, "network_id: exactly one of network_id, router_id"),
         ("peers", {"address": "192.0.2.2", "remote_as": True}, "remote_as", True, "remote_as: Expected `int`"),
         ("peers", {"address": "192.0.2.2", "remote_as": 1, "password": 5}, "password", "***", "password: Expected"),
         (
