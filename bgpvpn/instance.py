@@ -34,6 +34,11 @@ class NodeIdentity:
     vxlan_port: int = 4789
 
     @property
+    def router_mac(self) -> bytes:
+        """Return the node's own MAC as a router over VXLAN: locally administered, made of its router id."""
+        return b"\x02\x00" + self.router_id
+
+    @property
     def tunnel(self) -> bytes:
         """Return the address that routes name as their next hop."""
         return self.tunnel_v4 or self.tunnel_v6 or b""

@@ -10,7 +10,7 @@ that share a prefix only those carry it.  So a change of their status is a chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from bgpvpn.allocate import AllocationError, Leases
@@ -19,6 +19,7 @@ from bgpvpn.evpn import Evi
 from bgpvpn.instance import Importing, Instance, NodeIdentity, Originated, OriginatedTable, Vias, targets
 from bgpvpn.ipvpn import AFI_OF, FALLBACK_ADDRESSES, Announcer, ExportGroup, Ipvpn, address_of
 from bgpvpn.leak import Into, Leak, Way
+from bgpvpn.prefixes import Prefixes, overlay
 from bgpvpn.segment import Binding, Endpoint, Leaked, Segment
 from speaker.path import Path
 from speaker.rib import Interest, Rib
@@ -106,6 +107,7 @@ class Instances:
         self.vias = vias
         self.usable = usable
         self.vrfs: dict[str, Ipvpn] = {}
+        self.prefixes: dict[str, Prefixes] = {}  # the EVPN halves of VRFs, by their names
         self.evis: dict[str, Evi] = {}
         self.leaks: dict[str, dict[str, Leak]] = {}  # by VRF
         self.failed: dict[Unit, str] = {}  # why it is not built as it should be
@@ -126,6 +128,7 @@ class Instances:
     def __iter__(self) -> Iterator[Instance]:
         yield from self.vrfs.values()
         yield from self.evis.values()
+        yield from self.prefixes.values()
         for leaks in self.leaks.values():
             yield from leaks.values()
 
@@ -309,10 +312,16 @@ class Instances:
             vni = lease("vni", name)
         else:
             self.leases.reserve("vni", [vni])
-        for evi in self.evis.values():
-            if evi.vni == vni and evi.name != name:
-                raise AllocationError(f"VNI {vni} is wanted by segment {name}, but segment {evi.name} has it")
+        self._check_vni(vni, ("segment", name))
         return vni
+
+    def _check_vni(self, vni: int, wanting: Unit) -> None:
+        """Refuse a VNI that another has."""
+        having: list[tuple[int, Unit]] = [(evi.vni, ("segment", name)) for name, evi in self.evis.items()]
+        having += [(half.vni, ("vrf", name)) for name, half in self.prefixes.items()]
+        for number, unit in having:
+            if number == vni and unit != wanting:
+                raise AllocationError(f"VNI {vni} is wanted by {' '.join(wanting)}, but {' '.join(unit)} has it")
 
     def _remove_evi(self, name: str) -> None:
         evi = self.evis.pop(name, None)
@@ -338,6 +347,7 @@ class Instances:
 
         # All numbers first: without one of them the VRF stays as it was.
         vrf = Vrf(name, lease("table", name), label := lease("label", name))
+        vni, overlaying = self._overlay(name, segments, lease)
         announcer = Announcer(
             vrf=name,
             label=label,
@@ -349,6 +359,7 @@ class Instances:
             port_label=lambda port, address: lease("label", f"{name} {port} {address.hex()}"),
             interner=self.interner,
             vias=self.vias,
+            vni=vni,
         )
         said = announcer.announcement()
         leaks, ways = self._wanted_leaks(name, announcer, lease)
@@ -363,6 +374,26 @@ class Instances:
         importing = [vpn for segment in segments for vpn in segment.importing("l3") if "ipvpn" in vpn.technique]
         if self.interest.set(ipvpn, targets(importing, "import")):
             changed.append(ipvpn)
+        half = self.prefixes.get(name)
+        if half is not None and half.vni != vni:
+            self._remove_prefixes(name)
+            half = None
+        if vni is not None:
+            if half is None:
+                half = self.prefixes[name] = ipvpn.prefixes = Prefixes(
+                    name=name,
+                    vni=vni,
+                    tunnel=self.identity.tunnel,
+                    rib=self.rib,
+                    interest=self.interest,
+                    desired=self.desired,
+                    vias=self.vias,
+                    usable=self.usable,
+                    dirty=ipvpn.touch_prefix,
+                )
+            by_evpn = [vpn for segment in segments for vpn in segment.importing("l3") if "evpn-prefix" in vpn.technique]
+            if self.interest.set(half, targets(by_evpn, "import")):
+                changed.append(half)
         for each in [each for each in self.leaks.get(name, ()) if each not in leaks]:
             self._remove_leak(name, each)
         for each, (leaked, into) in leaks.items():
@@ -374,9 +405,26 @@ class Instances:
             leak.announce_into(into)
             if self.interest.set(leak, leaked.imports):
                 changed.append(leak)
-        self._objects.set(unit, {vrf.key: vrf, **said.labels, **ways})
+        self._objects.set(unit, {vrf.key: vrf, **said.labels, **ways, **{each.key: each for each in overlaying}})
         self._routes.set(unit, said.originated)
         return changed
+
+    def _overlay(self, vrf: str, segments: Iterable[Segment], lease: Lease) -> tuple[int | None, list[Object]]:
+        """Return the VNI of a VRF and the overlay segment by which it sends; None if it has no need of one."""
+        vpns = [vpn for segment in segments for vpn in segment.of_type("l3") if "evpn-prefix" in vpn.technique]
+        if not vpns:
+            return None, []
+        name, asked = overlay(vrf), sorted({vpn.vni for vpn in vpns if vpn.vni is not None})
+        if asked:
+            vni = asked[0]
+            self.leases.reserve("vni", asked)
+        else:
+            vni = lease("vni", name)
+        self._check_vni(vni, ("vrf", vrf))
+        return vni, [
+            Bridge(name=name, number=lease("bridge", name), vrf=vrf, gateway_mac=self.identity.router_mac),
+            Vxlan(vni, name, self.identity.tunnel, self.identity.vxlan_port),
+        ]
 
     def _wanted_leaks(
         self, vrf: str, announcer: Announcer, lease: Lease
@@ -422,7 +470,16 @@ class Instances:
             most=vpn.max_prefixes,
         )
 
+    def _remove_prefixes(self, name: str) -> None:
+        half = self.prefixes.pop(name, None)
+        if half is not None:
+            self.interest.set(half, frozenset())
+            half.close()
+            self.vrfs[name].prefixes = None
+            half.touch_all()  # the VRF goes on without them
+
     def _remove_vrf(self, name: str) -> None:
+        self._remove_prefixes(name)
         vrf = self.vrfs.pop(name, None)
         if vrf is not None:
             self.interest.set(vrf, frozenset())

@@ -24,16 +24,27 @@ from bgpvpn.desired import Afi, Desired, InVrf, Labelled, LabelRoute, NextHop, O
 from bgpvpn.instance import Instance, NodeIdentity, Originated, Vias, targets, weighed
 from bgpvpn.intent import Bgpvpn
 from bgpvpn.objects import DEFAULT_LOCAL_PREF
+from bgpvpn.prefixes import Prefixes, prefix_extra, prefix_key
 from bgpvpn.segment import Endpoint, Segment
 from speaker.decision import Candidate, tiers
 from speaker.path import Attributes, Path
 from speaker.rib import Interest, Rib
 from speaker.values import Family, RouteDistinguisher
 from speaker.wire.attribute import Interner, make
-from speaker.wire.community import ENCAPSULATION_GRE, encapsulation, encapsulation_types, link_bandwidth
+from speaker.wire.community import (
+    ENCAPSULATION_GRE,
+    ENCAPSULATION_VXLAN,
+    encapsulation,
+    encapsulation_types,
+    link_bandwidth,
+    routers_mac,
+)
 
 USABLE_ENCAPSULATIONS = frozenset({2, 10, 11})
 """GRE, MPLS and MPLS-in-GRE (RFC 9012 section 3): all mean MPLS over the tunnel that the nodes have; absent counts."""
+
+LABEL_OCTETS = 3
+"""What a route of an L3VPN has beside its key; one of EVPN has more."""
 
 FAMILY_OF: dict[int, Family] = {4: Family.VPNV4, 6: Family.VPNV6}
 AFI_OF: dict[Family, Afi] = {Family.VPNV4: 4, Family.VPNV6: 6}
@@ -114,6 +125,7 @@ class Ipvpn(Instance):
         self.keys: dict[Family, dict[bytes, Keys]] = {family: {} for family in AFI_OF}
         self.dirty: dict[Family, dict[bytes, None]] = {family: {} for family in AFI_OF}
         self.rest: dict[Family, list[bytes]] = {family: [] for family in AFI_OF}  # becomes dirty in shares
+        self.prefixes: Prefixes | None = None  # the EVPN half, if it has one
 
     def __len__(self) -> int:
         return sum(map(len, self.dirty.values())) + sum(map(len, self.rest.values()))
@@ -135,6 +147,12 @@ class Ipvpn(Instance):
         """Note that every prefix is to be worked out again."""
         for family, keys in self.keys.items():
             self.rest[family] = list(keys)
+        if self.prefixes is not None:
+            self.prefixes.touch_all()
+
+    def touch_prefix(self, family: Family, prefix: bytes) -> None:
+        """Note that a prefix is to be worked out again."""
+        self.dirty[family][prefix] = None
 
     def set_statics(self, statics: dict[tuple[Family, bytes], Via]) -> None:
         """Say which routes lead to the VRF's own endpoints, or where no VPN has one."""
@@ -168,6 +186,7 @@ class Ipvpn(Instance):
         gets = [table.rows.get for _, table in self.rib.sources(family)]
         chosen: dict[tuple[Path | None, ...], Choice] = {}
         new: dict[bytes, Via] = {}
+        overlaid = self.prefixes.keys if self.prefixes is not None else None
         for prefix in dirty:
             held = keys.get(prefix)
             if isinstance(held, bytes):
@@ -176,7 +195,11 @@ class Ipvpn(Instance):
                 paths = tuple([get(key) for key in held or () for get in gets])
             static = statics.get((family, prefix)) if statics else None
             # The same paths from the same sources, under keys in the same order, lead the same way.
-            choice = chosen.get(paths) if static is None else None
+            choice: Choice | None = None
+            if overlaid and (family, prefix) in overlaid:
+                choice = self._best(family, _several(held), static, prefix)
+            elif static is None:
+                choice = chosen.get(paths)
             if choice is None:
                 choice = self._best(family, _several(held), static)
                 if static is None:
@@ -194,16 +217,21 @@ class Ipvpn(Instance):
                 routes.discard(prefix)
         routes.put_all(new)
 
-    def _best(self, family: Family, keys: tuple[bytes, ...], static: Via | None) -> Choice:
-        """Choose among all candidates of a prefix, the VRF's own endpoints included."""
-        candidates = self.candidates(family, keys)
+    def all_candidates(self, family: Family, keys: Iterable[bytes], prefix: bytes | None) -> list[Candidate]:
+        """Return the candidates under these keys, and those of EVPN for a prefix."""
+        overlaid = self.prefixes.of(family, prefix) if self.prefixes is not None and prefix is not None else []
+        return self.candidates(family, keys) + overlaid
+
+    def _best(self, family: Family, keys: tuple[bytes, ...], static: Via | None, prefix: bytes | None = None) -> Choice:
+        """Choose among all candidates, the VRF's own endpoints included; `prefix`: those of EVPN for it as well."""
+        candidates = self.all_candidates(family, keys, prefix)
         having = {candidate.key for candidate in candidates}
         present = tuple(at for at, key in enumerate(keys) if key in having)
         usable = [candidate for candidate in candidates if not self.refusal(candidate.path)]
         if leaked := self.vias.leaked:
             # What a port of ours says of another VPN is for others: who can, goes there without it.
             usable = [each for each in usable if leaked.get(each.path) != self.name] or usable
-        if len(usable) == 1 and (only := self.vias.meaning.get(usable[0].path)) is not None:
+        if len(usable) == 1 and (only := self._meaning(usable[0].path)) is not None:
             return only, present
         found = tiers(usable)
         if not found:
@@ -223,12 +251,22 @@ class Ipvpn(Instance):
 
     def _hop(self, path: Path) -> NextHop:
         vrf = self.vias.own.get(path)
-        return self.vias.meaning[path].tiers[0][0] if vrf is None else InVrf(vrf)
+        if vrf is not None:
+            return InVrf(vrf)
+        via = self._meaning(path)
+        assert via is not None, "a usable path means something"
+        return via.tiers[0][0]
+
+    def _meaning(self, path: Path) -> Via | None:
+        via = self.vias.meaning.get(path)
+        return via if via is not None or self.prefixes is None else self.prefixes.meaning.get(path)
 
     def refusal(self, path: Path) -> str:
         """Tell why a path cannot be used, "" if it can; what a usable one means is then known to `vias`."""
         if path in self.vias.own or path in self.vias.meaning:
             return ""
+        if self.prefixes is not None and len(path.extra) > LABEL_OCTETS:
+            return self.prefixes.refusal(path)
         attributes = path.attributes
         refusal = self.vias.refusals.get(attributes)
         if refusal is None:
@@ -306,8 +344,12 @@ class Announcer:
         port_label: Callable[[str, bytes], int],
         interner: Interner,
         vias: Vias,
+        vni: int | None = None,
     ) -> None:
-        """`active` tells whether an attachment forwards; `distinguisher` and `port_label` lease numbers."""
+        """`active` tells whether an attachment forwards; `distinguisher` and `port_label` lease numbers.
+
+        `vni` is that of the VRF, for VPNs by the technique evpn-prefix.
+        """
         self.vrf = vrf
         self.label = label
         self.segments = {segment.name: segment for segment in segments}
@@ -318,8 +360,16 @@ class Announcer:
         self.interner = interner
         self.vias = vias
         self.vpns = {vpn.id: vpn for segment in self.segments.values() for vpn in segment.of_type("l3")}
-        mpls = [self.vpns[id_] for id_ in sorted(self.vpns) if "ipvpn" in self.vpns[id_].technique]
-        self.groups = [(group, distinguisher(group).wire) for group in export_groups(mpls, identity.router_id)]
+        self.vni = vni
+        by_technique = {
+            technique: [self.vpns[id_] for id_ in sorted(self.vpns) if technique in self.vpns[id_].technique]
+            for technique in ("ipvpn", "evpn-prefix")
+        }
+        self.groups = [
+            (group, distinguisher(group).wire, technique)
+            for technique, vpns in by_technique.items()
+            for group in export_groups(vpns, identity.router_id)
+        ]
         self.said = Announcement({}, {}, {})
 
     def announcement(self) -> Announcement:
@@ -338,17 +388,30 @@ class Announcer:
 
     def _say(
         self,
-        group: ExportGroup,
+        of: tuple[ExportGroup, bytes, str],
         vpns: Iterable[str],
         at: tuple[Family, bytes],
         label: int,
         needs: Iterable[ObjectKey],
         local_pref: int | None,
     ) -> None:
+        """Announce a prefix with the targets of these VPNs of a group, and the label that leads to it."""
+        group, rd, technique = of
+        family, prefix = at
+        needed = [("vrf", self.vrf), *needs]
         route_targets = frozenset[bytes]().union(*(group.vpns[vpn] for vpn in vpns))
-        path = attributes(route_targets, local_pref, self.identity, self.interner).path(label_field(label))
+        if technique == "ipvpn":
+            key = (family, rd + prefix)
+            path = attributes(route_targets, local_pref, self.identity, self.interner).path(label_field(label))
+        else:
+            assert self.vni is not None, "a VRF with such a VPN has a VNI"
+            size = 4 if family is Family.VPNV4 else 16
+            key = (Family.EVPN, prefix_key(rd, prefix, size))
+            told = overlay_attributes(route_targets, local_pref, self.identity, self.interner)
+            path = told.path(prefix_extra(self.vni, size))
+            needed.append(("vxlan", str(self.vni)))
         self.vias.own[path] = self.vrf
-        self.said.originated[at] = Originated(path, (("vrf", self.vrf), *needs))
+        self.said.originated.setdefault(key, Originated(path, tuple(needed)))
 
     def _addresses(self, endpoint: Endpoint) -> None:
         """Announce the addresses of a port, and lead to those that no subnet of its segment covers."""
@@ -361,10 +424,10 @@ class Announcer:
                 self.said.statics[(family, prefix)] = self.vias.to([OnBridge(endpoint.segment, address)])
             else:
                 into = {id_ for id_ in into if id_ in self.vpns and self.vpns[id_].aggregate != "subnet"}
-            for group, rd in self.groups:
-                if vpns := into & group.vpns.keys():
+            for of in self.groups:
+                if vpns := into & of[0].vpns.keys():
                     needs: list[ObjectKey] = [("attachment", endpoint.attachment)]
-                    self._say(group, vpns, (family, rd + prefix), self.label, needs, group.local_pref)
+                    self._say(of, vpns, (family, prefix), self.label, needs, of[0].local_pref)
 
     def _subnets(self, segment: Segment) -> None:
         """Announce the subnets of a segment into the VPNs that want them, while a port announces an address there."""
@@ -377,10 +440,10 @@ class Announcer:
                             into.setdefault(subnet, set()).add(binding.bgpvpn_id)
         for subnet, ids in into.items():
             family = _family_of(subnet[:-1])
-            for group, rd in self.groups:
-                if vpns := ids & group.vpns.keys():
+            for of in self.groups:
+                if vpns := ids & of[0].vpns.keys():
                     needs: list[ObjectKey] = [("bridge", segment.name)]
-                    self._say(group, vpns, (family, rd + subnet), self.label, needs, group.local_pref)
+                    self._say(of, vpns, (family, subnet), self.label, needs, of[0].local_pref)
 
     def _prefix(self, family: Family, prefix: bytes, behind: list[Behind]) -> None:
         """Announce a prefix behind ports, and lead to it."""
@@ -392,18 +455,18 @@ class Announcer:
         if not any(own in endpoint.addresses for endpoint in self.endpoints):
             hops = [OnBridge(each.bridge, each.address) for each in _preferred(carrying, None)]
             self.said.statics[(family, prefix)] = self.vias.to(dict.fromkeys(hops))
-        for group, rd in self.groups:
-            ports = _preferred([each for each in carrying if each.vpns.keys() & group.vpns.keys()], group.vpns)
-            if not ports or (family, rd + prefix) in self.said.originated:
+        for of in self.groups:
+            into = of[0].vpns
+            ports = _preferred([each for each in carrying if each.vpns.keys() & into.keys()], into)
+            if not ports:
                 continue
             needs: list[ObjectKey] = [("attachment", each.attachment) for each in ports]
             label = self.label  # leads to the VRF's table, and that to all the ports
             if len(ports) == 1:
                 label = ports[0].label
                 needs.append(("label", str(label)))
-            vpns = group.vpns.keys() & frozenset[str]().union(*(each.vpns for each in ports))
-            local_pref = _preference(ports[0], group.vpns)
-            self._say(group, vpns, (family, rd + prefix), label, needs, local_pref)
+            vpns = into.keys() & frozenset[str]().union(*(each.vpns for each in ports))
+            self._say(of, vpns, (family, prefix), label, needs, _preference(ports[0], into))
 
     def _prefixes(self) -> dict[tuple[Family, bytes], list[Behind]]:
         """Return the further prefixes and the ports that each lies behind, if these have an address of its family."""
@@ -472,6 +535,22 @@ def attributes(
         next_hop=identity.tunnel,
         local_pref=local_pref,
         ext_communities=(*sorted(route_targets), encapsulation(ENCAPSULATION_GRE), *further),
+    )
+
+
+def overlay_attributes(
+    route_targets: Iterable[bytes], local_pref: int | None, identity: NodeIdentity, interner: Interner
+) -> Attributes:
+    """Return the attributes of a prefix of this node over VXLAN (RFC 9136 section 4.4.1)."""
+    return make(
+        interner,
+        next_hop=identity.tunnel,
+        local_pref=local_pref,
+        ext_communities=(
+            *sorted(route_targets),
+            encapsulation(ENCAPSULATION_VXLAN),
+            routers_mac(identity.router_mac),
+        ),
     )
 
 

@@ -46,8 +46,8 @@ class NodeSettings:
 
     identity: NodeIdentity
     local_as: int
-    host: str = ""  # the node's name: ports of other hosts are not here
     underlay_prefixes: tuple[tuple[bytes, int], ...] = ()  # where PEs may be: (address, prefix length); empty: anywhere
+    host: str = ""  # the node's name: ports of other hosts are not here
 
 
 class Memberships:
@@ -126,6 +126,8 @@ class Tunnels:
         paths = {path for table in self.rib.tables.values() for path in table.rows.values()}
         paths.update(self.instances.paths())
         kept = {("tunnel", pe.hex()) for pe in self.vias.keep(used.values(), paths)}
+        for half in self.instances.prefixes.values():
+            half.keep(paths, used.values())
         if self.instances.vrfs:
             kept |= {("tunnel", bytes(4).hex()), ("tunnel", bytes(16).hex())}
         else:
@@ -195,7 +197,8 @@ class Node:
 
     def _owner(self, family: Family, path: Path) -> Instance | None:
         """Return the instance that said a route of our own; an EVI needs no telling."""
-        return None if family is Family.EVPN else self.instances.vrfs.get(self.vias.own.get(path, ""))
+        name = self.vias.own.get(path, "")
+        return self.instances.prefixes.get(name) if family is Family.EVPN else self.instances.vrfs.get(name)
 
     def refusal(self, pe: bytes) -> str:
         """Say why no tunnel may lead to a PE address, "" if one may."""

@@ -16,6 +16,7 @@ from bgpvpn.instance import Instance, Originated, targets
 from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, Ipvpn
 from bgpvpn.node import Node
 from bgpvpn.objects import Association, Bgpvpn, Port, title
+from bgpvpn.prefixes import IP_PREFIX
 from bgpvpn.segment import Endpoint, Segment
 from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
@@ -356,7 +357,14 @@ def _unused(node: Node, family: Family, key: bytes, path: Path) -> str:
         return f"routes of {family.text} are in no VPN"
     if not _importers(node, family, path):
         return "no VPN of this node imports any of its route targets"
-    return "EVPN routes of type 5 are not used by this node" if family is Family.EVPN and key[0] == 5 else ""
+    halves = node.instances.prefixes.values()
+    if (
+        family is Family.EVPN
+        and key[0] == IP_PREFIX
+        and not any(half in halves for half in _importers(node, family, path))
+    ):
+        return "no VPN of the technique evpn-prefix imports any of its route targets"
+    return ""
 
 
 def _title(node: Node, name: str) -> str:
@@ -401,7 +409,7 @@ def _covering(node: Node, vrf: Ipvpn, family: Family, network: Network) -> str |
 def _walk(node: Node, vrf: Ipvpn, family: Family, prefix: bytes) -> Plain | None:
     held = vrf.keys[family].get(prefix)
     keys = () if held is None else (held,) if isinstance(held, bytes) else held
-    candidates = vrf.candidates(family, keys)
+    candidates = vrf.all_candidates(family, keys, prefix)
     via = vrf.routes[family].get(prefix)
     if not candidates and via is None:
         return None

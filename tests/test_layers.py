@@ -69,6 +69,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.evpn",
             "bgpvpn.instances",
             "bgpvpn.leak",
+            "bgpvpn.prefixes",
             "bgpvpn.announcing",
         ),
     ),

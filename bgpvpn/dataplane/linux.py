@@ -150,7 +150,8 @@ def leaf_of(hop: NextHop, afi: Afi, objects: Objects) -> Leaf | None:
         case InVrf():
             return Leaf(afi, device)
         case OnBridge():
-            return Leaf(afi, device, gateway=hop.address)
+            # An IPv4 route may have an IPv6 gateway, and is then one of that family to the kernel.
+            return Leaf(6 if len(hop.address) == 16 else afi, device, gateway=hop.address)
 
 
 def subject(hop: NextHop) -> ObjectKey:

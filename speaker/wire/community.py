@@ -75,6 +75,16 @@ def mobility(communities: Iterable[bytes]) -> tuple[int, bool] | None:
     return None
 
 
+def routers_mac(mac: bytes) -> bytes:
+    """Return the community that tells the MAC of a router, 6 octets (RFC 9135 section 8.1)."""
+    return _ROUTER_MAC + mac
+
+
+def router_mac(communities: Iterable[bytes]) -> bytes | None:
+    """Return the first MAC of a router that a route tells; None: it tells none."""
+    return next((each[2:] for each in communities if each[:2] == _ROUTER_MAC), None)
+
+
 def link_bandwidth(communities: Iterable[bytes]) -> float | None:
     """Return the octets per second of the first link bandwidth community (draft-ietf-idr-link-bandwidth section 2).
 

@@ -202,7 +202,7 @@ def test_routes_of_all_families_are_explained_that_lead_to_a_prefix_whether_a_vp
     of_l2 = saying(block(), route_targets=frozenset({RouteTarget.parse("9:9").wire})).path(b"")
     made.node.rib.table(Family.EVPN, "peer-1").put(b"\5" + rd + bytes(4) + b"\x10" + bytes((10, 8, 0, 0)), of_l2)
     (route,) = explained(made, "10.8.0.0/16")["not_imported"]
-    assert route["reason"] == "EVPN routes of type 5 are not used by this node"
+    assert route["reason"] == "no VPN of the technique evpn-prefix imports any of its route targets"
 
 
 @pytest.mark.parametrize("add_path", [False, True])
