@@ -30,7 +30,7 @@ from collections.abc import Iterator, Set
 from speaker.adj_rib_in import WITH_TARGETS
 from speaker.member import NOTHING, Hearing, Member, Past, Told, audience
 from speaker.membership import Membership
-from speaker.outward import Towards
+from speaker.outward import UNICAST, Towards
 from speaker.path import Attributes
 from speaker.rib import RibReader
 from speaker.session import Negotiated
@@ -68,6 +68,7 @@ class AdjRibOut:
         self._members_until = 0.0
         self._requests: list[bytes] = []
         self._moving = False  # to the group where it belongs by its terms
+        self._shut: Set[Family] = NONE  # of which it hears nothing more in the group where it was
         self._unreadable = False  # its memberships cannot be read any more, and what is told does not yet follow
         self._refreshes: dict[Family, None] = {}  # asked for, and not begun
         self._refreshing: dict[Family, bool] = {}  # begun, and not ended; whether between BoRR and EoRR
@@ -101,6 +102,7 @@ class AdjRibOut:
             self._groups.rib.close(self._memberships)
         self.negotiated = self._member = self._group = self._memberships = None
         self._members_synced = self._moving = self._unreadable = False
+        self._shut = NONE
         self.told_all, self._requests, self._refreshes, self._refreshing = set(), [], {}, {}
 
     def _towards(self, negotiated: Negotiated) -> Towards:
@@ -119,6 +121,8 @@ class AdjRibOut:
             role=negotiated.role,
             long_lived=any(isinstance(told, LongLivedGracefulRestart) for told in negotiated.remote_capabilities),
             reflecting=self._groups.reflecting,
+            hears=terms.hears,
+            own_only=terms.own_only & negotiated.families,
         )
 
     # What happens meanwhile
@@ -163,9 +167,14 @@ class AdjRibOut:
         self.regroup()
 
     def regroup(self) -> None:
-        """Go where the peer belongs by its terms and by whether the node reflects; it is told the difference."""
+        """Go where the peer belongs by its terms and by whether the node reflects; it is told the difference.
+
+        What it must not hear any more it is not told while it waits for that, either.
+        """
         if self.negotiated is not None and self._group is not None:
-            self._moving = self._towards(self.negotiated) != self._group.towards
+            before, towards = self._group.towards, self._towards(self.negotiated)
+            self._moving = towards != before
+            self._shut = NONE if before.hears <= towards.hears else UNICAST.intersection(self._families)
 
     def _waiting(self) -> Set[Family]:
         """Return the families that are to be told in another way, or again (hot)."""
@@ -180,18 +189,24 @@ class AdjRibOut:
         """Begin what waited: other terms, other memberships, refreshes, all in one; return as `_step` does."""
         families, again = self._waiting(), self._refreshes.keys() - self._refreshing
         before, group = member.hearing, old
+        held = {family: self.sent[family] for family in self._shut if not member.free(family)}
+        holding = {family: {key: sent.paths(key) for key in sent} for family, sent in held.items()}
         old.set_back(member)
         if self._moving:
             self._groups.leave(member, old)
             self._group = group = self._groups.join(member, self._towards(negotiated))
         member.hearing = Hearing(self.source, group.towards.client, self._asked_for(before.membership))
         self._moving = self._unreadable = False
+        self._shut = NONE
         keys = 0
         for family in families:
             # The same memberships are others with another ORIGINATOR_ID
             anew = family in again or (family is Family.RTC and before.client != member.hearing.client)
             pending, now = member.pending[family], group.told[family]
-            if before.nothing(family):
+            if family in holding:
+                anew |= member.past[family].again
+                past = Past(family, before, holding[family], {}, dict(now), again=anew)
+            elif before.nothing(family):
                 past = Past(family, before, {}, {}, dict(now))
             elif group is not old:
                 told = dict(old.told[family]) if old.members else old.told[family]
@@ -253,10 +268,13 @@ class AdjRibOut:
     def _step(self, member: Member, group: UpdateGroup, room: int) -> tuple[int, list[bytes]] | None:
         """Go one step on; return how many keys that took and what is to be said, None when all is said (hot)."""
         waiting = self._waiting()
-        if waiting and self.negotiated is not None and all(member.free(family) for family in waiting):
+        shut = self._shut
+        if waiting and self.negotiated is not None and all(member.free(family) for family in waiting - shut):
             return self._begin(member, group, self.negotiated)
         if member.position is None:
             for family in self._families:
+                if family in shut:
+                    continue
                 if family in member.past and group.dirty(family):
                     return group.advance(family, KEYS_A_TURN, room), []
                 if family in member.past or member.pending[family]:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from speaker.path import Path
-from speaker.rib import peer_of
+from speaker.rib import Source, peer_of
 
 DEFAULT_LOCAL_PREF = 100
 
@@ -32,14 +32,24 @@ LLGR_STALE = 0xFFFF0006
 """The community of routes that outlive their peer for long (RFC 9494 section 3.2)."""
 
 LOCAL = "local"
-"""The name of the source of our own routes."""
+"""The name of the source of our own routes that all peers may hear."""
+
+
+def local(name: str) -> Source:
+    """Return the source of own routes that only those peers hear whose terms name it."""
+    return f"{LOCAL}/{name}"
+
+
+def is_own(source: Source) -> bool:
+    """Tell whether a source is of our own routes (hot)."""
+    return source == LOCAL or source.startswith("local/")
 
 
 class Candidate(NamedTuple):
     """One path that competes, and where it came from."""
 
     path: Path
-    source: str  # a peer's name, that of a slot of it, or LOCAL
+    source: str  # a peer's name, that of a slot of it, or one of our own
     key: bytes  # the NLRI key
     external: bool = False  # received by eBGP
     router_id: bytes = b"\0\0\0\0"  # of the peer that sent it
@@ -60,7 +70,7 @@ def best(candidates: Sequence[Candidate]) -> list[Candidate]:
         highest = max(local_pref(c.path) for c in left)
         left = [c for c in left if local_pref(c.path) == highest]
     if len(left) > 1:
-        left = [c for c in left if c.source == LOCAL] or left
+        left = [c for c in left if is_own(c.source)] or left
     if len(left) > 1:
         shortest = min(c.path.attributes.as_path_length() for c in left)
         left = [c for c in left if c.path.attributes.as_path_length() == shortest]

@@ -32,7 +32,7 @@ from typing import Any
 
 import attrs
 
-from speaker.decision import DEFAULT_LOCAL_PREF, LLGR_STALE, LOCAL
+from speaker.decision import DEFAULT_LOCAL_PREF, LLGR_STALE, is_own
 from speaker.path import AS_CONFED_SEQUENCE, AS_CONFED_SET, AS_SEQUENCE, Attributes
 from speaker.refusal import Own
 from speaker.rib import Origin, Source
@@ -72,6 +72,8 @@ class Towards:
     role: Role | None
     long_lived: bool  # the peer knows LLGR_STALE
     reflecting: bool  # received routes are passed on
+    hears: frozenset[Source] = frozenset()  # own routes beside those that all hear
+    own_only: frozenset[Family] = frozenset()  # families of which no received route is passed on
 
 
 def kept_back(towards: Towards, attributes: Attributes) -> str:
@@ -107,7 +109,7 @@ def outward(
     if towards.ibgp:
         pref = attributes.local_pref
         changes = {"local_pref": DEFAULT_LOCAL_PREF if pref is None else pref}
-        if source == LOCAL or origin.external:
+        if is_own(source) or origin.external:
             changes |= {"originator_id": None, "cluster_list": ()}
         else:
             changes["originator_id"] = attributes.originator_id or origin.router_id
@@ -124,7 +126,7 @@ def outward(
             "ext_communities": tuple(each for each in attributes.ext_communities if not each[0] & NON_TRANSITIVE),
         }
         changes["route_targets"] = frozenset(filter(is_route_target, changes["ext_communities"]))
-        if source != LOCAL:
+        if not is_own(source):
             changes["med"] = None
         if family in UNICAST and towards.role in _DOWNWARDS and attributes.only_to_customer is None:
             changes["only_to_customer"] = towards.local_as

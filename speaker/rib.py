@@ -39,9 +39,9 @@ def peer_of(source: Source) -> str:
 class RibReader:
     """One stage's view of many tables of the RIB."""
 
-    def __init__(self, families: frozenset[Family], source: Source | None) -> None:
+    def __init__(self, families: frozenset[Family], sources: frozenset[Source]) -> None:
         self.families = families
-        self.source = source  # a peer, with all its slots; None: all
+        self.sources = sources  # a peer stands for all its slots; empty: all
         self.parts: dict[tuple[Family, Source], Reader[bytes, Path]] = {}
         self.opened = 0  # how many parts it got so far; those of forgotten sources are gone
 
@@ -87,9 +87,9 @@ class Rib:
         """Return what is known of a source; our own routes come from nobody."""
         return self.origins.get(source, NOBODY)
 
-    def reader(self, families: Iterable[Family], source: Source | None = None, *, dirty: bool = True) -> RibReader:
-        """Open a reader on the tables of these families, of one peer or of all; all is dirty, or nothing yet."""
-        reader = RibReader(frozenset(families), source)
+    def reader(self, families: Iterable[Family], *sources: Source, dirty: bool = True) -> RibReader:
+        """Open a reader on the tables of these families, of some peers or of all; all is dirty, or nothing yet."""
+        reader = RibReader(frozenset(families), frozenset(sources))
         self._readers.append(reader)
         for family, name in self.tables:
             self._open(reader, family, name, dirty=dirty)
@@ -102,7 +102,8 @@ class Rib:
             part.close()
 
     def _open(self, reader: RibReader, family: Family, source: Source, *, dirty: bool = True) -> None:
-        if family in reader.families and reader.source in (None, source, peer_of(source)):
+        of = reader.sources
+        if family in reader.families and (not of or source in of or peer_of(source) in of):
             reader.parts[(family, source)] = self.tables[(family, source)].reader(dirty=dirty)
             reader.opened += 1
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import attrs
 
 from speaker.adj_rib_in import AdjRibIn
-from speaker.decision import LOCAL
+from speaker.decision import LOCAL, is_own
 from speaker.engine import Engine
 from speaker.mrt import Entry, IndexedPeer, peer_index_table, rib
 from speaker.path import Path
@@ -85,17 +85,16 @@ def _entries(views: Iterable[tuple[int, int, _Own | _Heard]], key: bytes) -> dic
 
 
 class _Own:
-    """Our own routes of a family."""
+    """Our own routes of a family, whoever hears them: of a destination there may be several."""
 
-    def __init__(self, table: RibTable) -> None:
-        self._rows = table.rows
+    def __init__(self, tables: Iterable[RibTable]) -> None:
+        self._tables = [table.rows for table in tables]
 
     def mappings(self) -> Iterable[Mapping[bytes, object]]:
-        return (self._rows,)
+        return self._tables
 
     def paths(self, key: bytes) -> Paths:
-        path = self._rows.get(key)
-        return () if path is None else ((b"", path),)
+        return [(b"", path) for rows in self._tables if (path := rows.get(key)) is not None]
 
 
 class _Heard:
@@ -144,8 +143,8 @@ class _Heard:
 
 def _view(engine: Engine, family: Family, name: str, pre_policy: bool) -> _Own | _Heard | None:
     if name == LOCAL:
-        table = engine.rib.tables.get((family, LOCAL))
-        return None if table is None else _Own(table)
+        tables = [table for source, table in engine.rib.sources(family) if is_own(source)]
+        return _Own(tables) if tables else None
     neighbour = engine.neighbours.get(name)
     if neighbour is None or (family, name) not in engine.rib.tables:
         return None

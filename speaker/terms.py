@@ -12,6 +12,7 @@ from typing import Literal
 import attrs
 
 from speaker.path import Path
+from speaker.rib import Source
 from speaker.values import Family
 
 Decide = Callable[[Family, bytes, Path], Path | None]
@@ -53,6 +54,8 @@ class Terms:
     client: bool = False  # of ours as a route reflector (RFC 4456)
     limits: Mapping[Family, PrefixLimit] = attrs.field(factory=dict)
     paths_out: int = 1  # how many paths of a destination are told where that is agreed on (RFC 7911)
+    hears: frozenset[Source] = frozenset()  # own routes that it is told beside those that all hear (`decision.local`)
+    own_only: frozenset[Family] = frozenset()  # of which it is told our own routes and nothing of other peers
 
 
 ACCEPT_ALL = Terms()

@@ -19,12 +19,13 @@ hears what it asked for.  Both follow from the sender and the route targets of a
 Chunk have the same, so that a member takes a chunk or leaves it; and when a route comes to have another one, its
 withdrawal goes to those who heard the old and do not hear the new.
 
-Which paths (RFC 4456 section 6): without a client the node passes nothing on, and only our own routes are read.  With
-one, the sources of a key compete that are eligible for such a peer: all of them for a client and for a peer of another
-AS; for an iBGP peer that is no client our own, those of clients and those of other ASes.  The best of the eligible is
-told, even if the node itself uses another one: "best external", so that a peer never lacks a path because the best one
-came from its own side.  Where several paths are agreed on (RFC 7911) these are the first ones by repeated decision.
-A path that is then kept back (see `speaker.outward`) has no substitute, and neither has one that came from the peer.
+Which paths (RFC 4456 section 6): without a client the node passes nothing on, and only our own routes are read: those
+that all hear, and those that the terms of these peers name.  With one, the sources of a key compete that are eligible
+for such a peer: all of them for a client and for a peer of another AS; for an iBGP peer that is no client our own,
+those of clients and those of other ASes.  The best of the eligible is told, even if the node itself uses another one:
+"best external", so that a peer never lacks a path because the best one came from its own side.  Where several paths
+are agreed on (RFC 7911) these are the first ones by repeated decision.  A path that is then kept back (see
+`speaker.outward`) has no substitute, and neither has one that came from the peer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from itertools import islice
 
 import attrs
 
-from speaker.decision import LOCAL, Candidate, best
+from speaker.decision import LOCAL, Candidate, best, is_own
 from speaker.member import NOTHING, Audience, Entry, Member, Told, Turns, audience
 from speaker.outward import Towards, kept_back, outward, unsuited
 from speaker.path import Attributes, Path
@@ -116,7 +117,9 @@ class UpdateGroup:
         self.first = 0  # the number of the oldest batch in the log
         self._weight = 0
         self._rib = groups.rib
-        self._reader = self._rib.reader(towards.families, None if towards.reflecting else LOCAL, dirty=False)
+        self._own = (LOCAL, *towards.hears)
+        read = () if towards.reflecting else self._own
+        self._reader = self._rib.reader(towards.families, *read, dirty=False)
         self._dirty: dict[Family, dict[bytes, Path | None]] = {family: {} for family in towards.families}
         self._again: dict[Family, list[list[bytes]]] = {family: [] for family in towards.families}
         self._turns = {family: Turns() for family in towards.families}
@@ -240,13 +243,20 @@ class UpdateGroup:
 
     def _eligible(self, family: Family) -> list[tuple[Source, dict[bytes, Path]]]:
         """Return the rows of the sources that such peers may hear of."""
-        sources = self._rib.sources(family) if self.towards.reflecting else [(LOCAL, self._rib.table(family, LOCAL))]
-        return [(source, table.rows) for source, table in sources if table.rows and self.eligible(source)]
+        if not self.towards.reflecting:
+            found = ((source, self._rib.tables.get((family, source))) for source in self._own)
+            return [(source, table.rows) for source, table in found if table is not None and table.rows]
+        sources = self._rib.sources(family)
+        return [(source, table.rows) for source, table in sources if table.rows and self.eligible(family, source)]
 
-    def eligible(self, source: Source) -> bool:
-        """Tell whether such peers may hear of a source (RFC 4456 section 6)."""
+    def eligible(self, family: Family, source: Source) -> bool:
+        """Tell whether such peers of a reflector may hear of a source (RFC 4456 section 6)."""
         towards, peer = self.towards, peer_of(source)
-        if source == LOCAL or not towards.ibgp or towards.client:
+        if is_own(source):
+            return source == LOCAL or source in towards.hears
+        if family in towards.own_only:
+            return False
+        if not towards.ibgp or towards.client:
             return True
         return self._rib.origin(peer).external or peer in self.groups.clients
 
@@ -298,15 +308,20 @@ class UpdateGroup:
         return self._choose(family, key, self._eligible(family))
 
     def senders(self, family: Family, key: bytes) -> set[str]:
-        """Return the peers that have told a key, eligible here or not, and LOCAL if it is our own."""
+        """Return the peers that have told a key, eligible here or not, and the sources of our own that have it."""
         return {peer_of(source) for source, table in self._rib.sources(family) if key in table}
 
     def reason_untold(self, family: Family, key: bytes) -> str:
         """Tell why no member is told of a key; empty if members are."""
         found = [(rows[key], source) for source, rows in self._eligible(family) if key in rows]
         if not found:
-            if not self.senders(family, key):
+            senders = self.senders(family, key)
+            if not senders:
                 return "the route is not announced yet"
+            if any(map(is_own, senders)):
+                return "it is told by speakers that the peer is not in"
+            if family in self.towards.own_only:
+                return "it came from a peer, and this one without an export policy is told what its speakers say"
             if not self.towards.reflecting:
                 return "it is not our own, and the node is no route reflector"
             return "it came from a peer that is no client, and neither is this one (RFC 4456 section 6)"

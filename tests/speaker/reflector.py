@@ -6,12 +6,13 @@ what makes these octets: worked out from the RIB and the rules alone, for one pe
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import attrs
 
 from speaker.adj_rib_in import WITH_TARGETS
-from speaker.decision import LOCAL, Candidate, best
+from speaker.decision import Candidate, best, is_own, local
 from speaker.engine import Engine
 from speaker.path import Attributes, Path
 from speaker.refusal import Own
@@ -74,7 +75,14 @@ BLOCKS = [
 ]
 UNFIT = BLOCKS[7]
 NUMBERS = {target(number): number for number in range(1, 700)}
-MARKED = {attributes: with_(attributes, communities=(*attributes.communities, 77)) for attributes in BLOCKS}
+SPEAKERS = {local("one"): (9, 1, 0), local("two"): (9, 2, 0)}
+"""Sources of own routes that only some peers hear, and the large community that all routes of each have."""
+
+OF_SPEAKERS = {source: [with_(each, large_communities=(mark,)) for each in BLOCKS] for source, mark in SPEAKERS.items()}
+MARKED = {
+    attributes: with_(attributes, communities=(*attributes.communities, 77))
+    for attributes in chain(BLOCKS, *OF_SPEAKERS.values())
+}
 
 
 def without_sevens(family: Family, key: bytes, path: Path) -> Path | None:
@@ -114,6 +122,8 @@ class World:
         """Let a peer hear once; tell whether there was anything."""
         neighbour, listener = self.engine.neighbours[name], self.listeners[name]
         octets = neighbour.output(budget)
+        hears = neighbour.terms.hears
+        listener.forbidden = frozenset(mark for source, mark in SPEAKERS.items() if source not in hears)
         before = len(listener.ended)
         listener.hear(octets)
         for family in listener.ended[before:]:
@@ -182,8 +192,12 @@ class World:
             path = table.get(key)
             if its_family is not family or path is None:
                 continue
-            if source == LOCAL:
-                left.append(Candidate(path, LOCAL, key))
+            terms = self.engine.neighbours[name].terms
+            if is_own(source):
+                if source not in SPEAKERS or source in terms.hears:
+                    left.append(Candidate(path, source, key))
+                continue
+            if family in terms.own_only:
                 continue
             peer = source.partition("#")[0]
             origin = self.rib.origins[peer]
@@ -218,7 +232,7 @@ class World:
         if family is IPV4 and negotiated.role == "customer" and attributes.only_to_customer:
             return None
         if negotiated.ibgp:
-            if chosen.source == LOCAL or chosen.external:
+            if is_own(chosen.source) or chosen.external:
                 return with_(attributes, originator_id=None, cluster_list=())
             changed = with_(
                 attributes,
@@ -236,7 +250,7 @@ class World:
             attributes,
             as_path=((SEQUENCE, (64512, *ases)),),
             local_pref=None,
-            med=attributes.med if chosen.source == LOCAL else None,
+            med=attributes.med if is_own(chosen.source) else None,
             originator_id=None,
             cluster_list=(),
             only_to_customer=otc,
@@ -254,6 +268,7 @@ def plain(attributes: Attributes) -> tuple[Any, ...]:
         attributes.cluster_list,
         attributes.communities,
         attributes.ext_communities,
+        attributes.large_communities,
         attributes.only_to_customer,
         tuple((code, value) for _, code, value in attributes.unknown),
     )

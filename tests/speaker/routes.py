@@ -102,6 +102,7 @@ class Listener:
     messages: int = 0
     keepalives: int = 0
     unanswered: set[tuple[Family, bytes]] = attrs.field(factory=set)  # routes that it asked for again
+    forbidden: frozenset[tuple[int, int, int]] = frozenset()  # large communities of routes that must not come
     decoder: UpdateDecoder = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -145,6 +146,8 @@ class Listener:
                 self.idle_withdrawals += self.held.pop((family, key), None) is None
                 self.unanswered.discard((family, key))
         for family, routes in update.announced:
+            marks = next(iter(routes.values())).attributes.large_communities
+            assert self.forbidden.isdisjoint(marks), f"a route came that is not for this peer: {marks}"
             self.held.update(((family, key), path) for key, path in routes.items())
             self.unanswered.difference_update((family, key) for key in routes)
         if update.end_of_rib is not None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speaker.decision import LLGR_STALE, LOCAL, Candidate, best, tiers
+from speaker.decision import LLGR_STALE, LOCAL, Candidate, best, local, tiers
 from speaker.path import AS_CONFED_SEQUENCE, AS_CONFED_SET, AS_SEQUENCE, AS_SET, Attributes
 
 
@@ -36,6 +36,7 @@ CONFEDERATION = ((AS_CONFED_SEQUENCE, (65001, 65002)), (AS_CONFED_SET, (65003, 6
         ("2: no LOCAL_PREF is 100", candidate(), candidate(local_pref=99)),
         ("2: 0 is a value", candidate(local_pref=1), candidate(local_pref=0)),
         ("3: our own first", candidate(source=LOCAL, origin=2), candidate(origin=0)),
+        ("3: that only some hear too", candidate(source=local("s"), origin=2), candidate(origin=0)),
         (
             "4: shortest AS_PATH, a set counts one",
             candidate(as_path=((AS_SET, (1, 2, 3)),), origin=2),

@@ -8,7 +8,7 @@ import signal
 import attrs
 from mrtparse import Reader
 
-from speaker.decision import LOCAL
+from speaker.decision import LOCAL, local
 from speaker.engine import Engine
 from speaker.mrt import Entry, IndexedPeer, peer_index_table, rib
 from speaker.path import AS_SEQUENCE, Attributes, Path
@@ -158,6 +158,15 @@ def node_with_routes() -> Node:
     node.hear("192.0.2.9", Family.RTC, block(9).path(b""), member_key(1))
     node.hear("192.0.2.9", Family.IPV4_FLOWSPEC, block(10, b"").path(b""), FLOW)
     return node
+
+
+def test_routes_that_only_some_peers_hear_are_dumped_as_our_own_too() -> None:
+    node = Node()
+    for number, source in enumerate((LOCAL, local("one"), local("two")), 1):
+        node.engine.rib.table(Family.IPV4, source).put(TEN, block(number, local_pref=number).path(b""))
+    node.engine.rib.table(Family.IPV4, local("two")).put(prefix_bytes("10.2.0.0/16"), block(4, local_pref=4).path(b""))
+    found = {(nlri, peer, pref) for _, nlri, peer, _, pref in told(node.dump())}
+    assert found == {("080a", 0, 1), ("080a", 0, 2), ("080a", 0, 3), ("100a02", 0, 4)}
 
 
 def told(dump: bytes) -> set[tuple[int, str, int, int | None, int]]:

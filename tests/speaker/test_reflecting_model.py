@@ -16,11 +16,23 @@ import attrs
 import pytest
 
 import speaker
-from speaker.decision import LOCAL
+from speaker.decision import LOCAL, is_own
 from speaker.engine import Engine
 from speaker.terms import Terms
 from speaker.values import Family
-from tests.speaker.reflector import ALL, BLOCKS, BUDGET, KEYS, PEERS, POLICIES, RTC, World
+from tests.speaker.reflector import (
+    ALL,
+    BLOCKS,
+    BUDGET,
+    IPV4,
+    KEYS,
+    OF_SPEAKERS,
+    PEERS,
+    POLICIES,
+    RTC,
+    SPEAKERS,
+    World,
+)
 
 
 def story(seed: int, kind: type[Engine]) -> None:
@@ -37,13 +49,19 @@ def story(seed: int, kind: type[Engine]) -> None:
 
     def terms(name: str) -> Terms:
         client = with_clients and PEERS[name].ibgp and chance.random() < 0.6
-        return Terms(exporting=chance.choice(POLICIES), client=client, paths_out=chance.choice((1, 2, 3)))
+        return Terms(
+            exporting=chance.choice(POLICIES),
+            client=client,
+            paths_out=chance.choice((1, 2, 3)),
+            hears=frozenset(source for source in SPEAKERS if chance.random() < 0.5),
+            own_only=frozenset({IPV4} if chance.random() < 0.3 else ()),
+        )
 
     def some_route() -> tuple[Family, str, bytes]:
         family = chance.choice(ALL)
         sources = [name for name in world.listeners if family in PEERS[name].families]
-        source = chance.choice([LOCAL, *sources, *sources])
-        if source != LOCAL and family is not RTC and chance.random() < 0.2:
+        source = chance.choice([LOCAL, *sources, *sources, *(SPEAKERS if family is IPV4 else ())])
+        if not is_own(source) and family is not RTC and chance.random() < 0.2:
             source += "#1"
         return family, source, chance.choice(KEYS[family])
 
@@ -53,7 +71,8 @@ def story(seed: int, kind: type[Engine]) -> None:
         match chance.randrange(24):
             case 0 | 1 | 2 | 3 | 4 | 5 | 6:
                 family, source, key = some_route()
-                world.put(family, source, key, chance.choice(BLOCKS[:6] if family is RTC else BLOCKS))
+                blocks = BLOCKS[:6] if family is RTC else OF_SPEAKERS.get(source, BLOCKS)
+                world.put(family, source, key, chance.choice(blocks))
             case 7 | 8 | 9:
                 family, source, key = some_route()
                 world.rib.table(family, source).discard(key)
@@ -141,7 +160,25 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     "non-clients hear of each other": ("update_group", "or peer in self.groups.clients", "or True"),
     "non-clients do not hear of clients": ("update_group", "or peer in self.groups.clients", ""),
     "external paths are not for non-clients": ("update_group", "self._rib.origin(peer).external or", ""),
-    "what is not eligible competes": ("update_group", "if table.rows and self.eligible(source)", "if table.rows"),
+    "what is not eligible competes": (
+        "update_group",
+        "if table.rows and self.eligible(family, source)",
+        "if table.rows",
+    ),
+    "all hear what the speakers say": ("update_group", "source == LOCAL or source in towards.hears", "True"),
+    "all hear what the speakers say without a client": (
+        "update_group",
+        "for source in self._own)",
+        "for _, source in self._rib.tables if is_own(source))",
+    ),
+    "nobody hears what the speakers say": ("update_group", "source == LOCAL or source in", "source == LOCAL in"),
+    "changes of what the speakers say are missed": ("update_group", "else self._own\n", "else (LOCAL,)\n"),
+    "own routes alone are not alone": (
+        "update_group",
+        "if family in towards.own_only:\n            return",
+        "if 0: return",
+    ),
+    "who leaves a speaker waits for ever": ("adj_rib_out", "for family in waiting - shut)", "for family in waiting)"),
     "a change of eligibility is missed": (
         "update_group",
         "not group.towards.client:\n                group.reconsider(name)",
@@ -209,15 +246,15 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     ),
     "an external path has an ORIGINATOR_ID": (
         "outward",
-        "if source == LOCAL or origin.external:",
-        "if source == LOCAL:",
+        "if is_own(source) or origin.external:",
+        "if is_own(source):",
     ),
-    "our own route has an ORIGINATOR_ID": ("outward", "if source == LOCAL or origin.external:", "if origin.external:"),
+    "our own route has an ORIGINATOR_ID": ("outward", "if is_own(source) or origin.external:", "if origin.external:"),
     "a membership names its originator": ("outward", "if family is Family.RTC and towards.client:", "if False:"),
     "non-clients get memberships as clients do": ("outward", "is Family.RTC and towards.client:", "is Family.RTC:"),
     "an external peer is told LOCAL_PREF": ("outward", '"local_pref": None,', ""),
-    "an external peer is told a received MED": ("outward", "if source != LOCAL:", "if False:"),
-    "an external peer is told no MED of ours": ("outward", "if source != LOCAL:", "if True:"),
+    "an external peer is told a received MED": ("outward", "if not is_own(source):", "if False:"),
+    "an external peer is told no MED of ours": ("outward", "if not is_own(source):", "if True:"),
     "our AS is missing": ("outward", "_led_by(towards.local_as, attributes),", "attributes.as_path,"),
     "what is not transitive leaves the AS": ("outward", "if not each[0] & NON_TRANSITIVE)", "if True)"),
     "a refresh forgets what was told": ("adj_rib_out", "dict(now), pending, {}, again=anew)", "{}, {}, dict(now))"),
@@ -289,7 +326,11 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "told, {}, dict(now), again",
     ),
     "who leaves a group takes from it": ("adj_rib_out", "dict(old.told[family]) if old.members else", ""),
-    "other terms are not followed": ("adj_rib_out", "!= self._group.towards", "!= self._towards(self.negotiated)"),
+    "other terms are not followed": (
+        "adj_rib_out",
+        "self._moving = towards != before",
+        "self._moving = towards != towards",
+    ),
     "the past is overwritten": ("member", "if past is None or key not in past:", "if True:"),
     "changes are missed as long as there is a past": (
         "member",

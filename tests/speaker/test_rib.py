@@ -39,6 +39,25 @@ def test_a_reader_sees_the_tables_that_come_later_too() -> None:
     assert len(rib.table(Family.VPNV4, "b").readers) == 0
 
 
+def test_a_reader_of_several_sources_reads_no_other() -> None:
+    rib = Rib()
+    path = block(1).path(b"")
+    for source in ("a", "b", "local"):
+        rib.table(Family.IPV4, source).put(source.encode(), path)
+    reader = rib.reader([Family.IPV4], "local", "local/s")
+    rib.table(Family.IPV4, "local/s").put(b"s", path)
+    rib.table(Family.IPV4, "local/t").put(b"t", path)
+    assert {source: list(part.take()) for (_, source), part in reader.parts.items()} == {
+        "local": [b"local"],
+        "local/s": [b"s"],
+    }
+    assert rib.forget("local/s") is False, "not read yet that it is empty"
+    rib.table(Family.IPV4, "local/s").discard(b"s")
+    reader.parts[Family.IPV4, "local/s"].take()
+    assert rib.forget("local/s")
+    assert [source for source, _ in rib.sources(Family.IPV4)] == ["a", "b", "local", "local/t"]
+
+
 def test_the_rib_knows_its_sources() -> None:
     rib = Rib()
     rib.origins["a"] = Origin(True, bytes((192, 0, 2, 1)))

@@ -20,9 +20,11 @@ from tests.speaker.reflector import (
     LONG_LIVED,
     NO_ADVERTISE,
     NO_EXPORT,
+    OF_SPEAKERS,
     OWN_ID,
     RTC,
     SEQUENCE,
+    SPEAKERS,
     V6,
     VPNV4,
     World,
@@ -652,3 +654,108 @@ def test_a_group_without_members_reads_nothing() -> None:
         made.down(name)
     assert made.engine.groups.groups == {}
     assert all(table.readers == [] for table in made.rib.tables.values())
+
+
+HEARING = Terms(hears=frozenset(SPEAKERS))
+
+
+def of_speaker(made: World, source: str, *keys: bytes) -> None:
+    """Have a speaker say these keys."""
+    for key in keys:
+        made.put(IPV4, source, key, OF_SPEAKERS[source][0])
+
+
+def test_what_a_speaker_says_only_those_hear_whose_terms_name_it() -> None:
+    one, two = SPEAKERS
+    first, second, both = (bytes((10, n, 16)) for n in range(3))
+    for clients in ((), ("c",)):
+        made = world(
+            a=(agreed(1, IPV4), Terms(hears=frozenset({one}))),
+            b=(agreed(2, IPV4, ibgp=False), Terms(hears=frozenset({two}))),
+            ab=(agreed(3, IPV4), HEARING),
+            nobody=agreed(4, IPV4),
+            **{name: agreed(5, IPV4) for name in clients},
+        )
+        of_speaker(made, one, first, both)
+        of_speaker(made, two, second, both)
+        heard = {name: keys(made, name, IPV4) for name in made.listeners}
+        assert heard == {
+            "a": {first, both},
+            "b": {second, both},
+            "ab": {first, second, both},
+            "nobody": set(),
+            **{name: set() for name in clients},
+        }
+        marks = [attributes(made, name, both, IPV4).large_communities for name in ("a", "b")]
+        assert marks == [(SPEAKERS[one],), (SPEAKERS[two],)], "each its own speaker's"
+        out = made.engine.neighbours["a"].adj_rib_out
+        assert out.reason_untold(IPV4, second) == "it is told by speakers that the peer is not in"
+
+
+def test_who_comes_into_a_speaker_hears_it_and_who_leaves_it_hears_no_more() -> None:
+    one, two = SPEAKERS
+    made = world(a=agreed(1, IPV4, VPNV4), b=(agreed(2, IPV4, VPNV4), HEARING))
+    of_speaker(made, one, b"\x0a\x08")
+    of_speaker(made, two, b"\x0b\x08")
+    assert keys(made, "a", IPV4) == set()
+    made.engine.change("a", Terms(hears=frozenset({one})), 0.0)
+    assert keys(made, "a", IPV4) == {b"\x0a\x08"}
+    made.engine.change("a", Terms(hears=frozenset({two})), 0.0)
+    assert keys(made, "a", IPV4) == {b"\x0b\x08"}
+    made.engine.change("a", Terms(), 0.0)
+    assert keys(made, "a", IPV4) == set()
+    assert keys(made, "b", IPV4) == {b"\x0a\x08", b"\x0b\x08"}
+    assert made.listeners["a"].idle_withdrawals == 0
+
+
+@pytest.mark.parametrize("refreshing", [False, True])
+def test_who_leaves_a_speaker_in_the_middle_of_its_table_is_told_nothing_more_of_it(refreshing: bool) -> None:
+    one, two = SPEAKERS
+    agreeing = agreed(1, IPV4, VPNV4, enhanced_refresh=True)
+    made = world(a=(agreeing, HEARING), b=(agreed(2, IPV4, VPNV4), HEARING))
+    made.down("a")
+    routes = [bytes((10, n >> 8, n & 255, 24)) for n in range(600)]
+    of_speaker(made, one, *routes[:300])
+    of_speaker(made, two, *routes[300:])
+    for n in range(2000):
+        made.put(VPNV4, LOCAL, vpn_key(f"10.{n >> 8}.{n & 255}.0/24"), block(1, local_pref=n))
+    made.settle()
+    made.up("a", agreeing)  # into a group that has told all
+    listener, neighbour = made.listeners["a"], made.engine.neighbours["a"]
+    if refreshing:
+        made.settle()
+        for family in (IPV4, VPNV4):
+            neighbour.refresh(family, 0.0)
+        listener.unanswered = {at for at, path in listener.held.items() if SPEAKERS[two] not in marks_of(path)}
+    left = len(listener.unanswered)
+    while len(listener.held) < 150 or len(listener.unanswered) > max(left - 150, 0):
+        assert made.listen("a", 100)
+    made.engine.change("a", Terms(hears=frozenset({one})), 0.0)
+    made.put(VPNV4, LOCAL, A, block(1))  # what is new, and what is old, is told meanwhile
+    of_speaker(made, two, b"\x0b\x08")
+    of_speaker(made, one, b"\x0c\x08")
+    made.settle()  # World.listen refuses what "two" says
+    assert keys(made, "a", IPV4) == {*routes[:300], b"\x0c\x08"}
+    assert len(keys(made, "a")) == 2000
+    assert listener.idle_withdrawals == 0
+    assert listener.unanswered == set()
+    assert sorted(listener.ended) == sorted((IPV4, VPNV4))
+    assert keys(made, "b", IPV4) == {*routes, b"\x0b\x08", b"\x0c\x08"}
+
+
+def test_of_a_family_that_is_for_own_routes_alone_a_reflector_passes_nothing_on() -> None:
+    one, _ = SPEAKERS
+    terms = Terms(hears=frozenset({one}), own_only=frozenset({IPV4}))
+    made = world(c=agreed(1, IPV4, VPNV4), x=(agreed(2, IPV4, VPNV4, ibgp=False), terms))
+    of_speaker(made, one, b"\x0a\x08")
+    made.put(IPV4, LOCAL, b"\x0b\x08", block())
+    made.put(IPV4, "c", b"\x0c\x08", block())
+    made.put(VPNV4, "c", A, block(1))
+    assert keys(made, "x", IPV4) == {b"\x0a\x08", b"\x0b\x08"}
+    assert keys(made, "x") == {A}
+    why = made.engine.neighbours["x"].adj_rib_out.reason_untold(IPV4, b"\x0c\x08")
+    assert why == "it came from a peer, and this one without an export policy is told what its speakers say"
+
+
+def marks_of(path: Path) -> tuple[tuple[int, int, int], ...]:
+    return path.attributes.large_communities
