@@ -163,8 +163,8 @@ def node_with_routes() -> Node:
 def test_routes_that_only_some_peers_hear_are_dumped_as_our_own_too() -> None:
     node = Node()
     for number, source in enumerate((LOCAL, local("one"), local("two")), 1):
-        node.engine.rib.table(Family.IPV4, source).put(TEN, block(number, local_pref=number).path(b""))
-    node.engine.rib.table(Family.IPV4, local("two")).put(prefix_bytes("10.2.0.0/16"), block(4, local_pref=4).path(b""))
+        node.engine.rib.table(Family.IPV4, source).put(TEN, block(number).path(b""))
+    node.engine.rib.table(Family.IPV4, local("two")).put(prefix_bytes("10.2.0.0/16"), block(4).path(b""))
     found = {(nlri, peer, pref) for _, nlri, peer, _, pref in told(node.dump())}
     assert found == {("080a", 0, 1), ("080a", 0, 2), ("080a", 0, 3), ("100a02", 0, 4)}
 
