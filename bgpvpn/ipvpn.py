@@ -24,7 +24,7 @@ from bgpvpn.desired import Afi, Desired, InVrf, Labelled, LabelRoute, NextHop, O
 from bgpvpn.instance import Instance, NodeIdentity, Originated, Vias, targets, weighed
 from bgpvpn.intent import Bgpvpn
 from bgpvpn.objects import DEFAULT_LOCAL_PREF
-from bgpvpn.prefixes import Prefixes, prefix_extra, prefix_key
+from bgpvpn.prefixes import Prefixes, is_overlaid, prefix_extra, prefix_key
 from bgpvpn.segment import Endpoint, Segment
 from speaker.decision import Candidate, tiers
 from speaker.path import Attributes, Path
@@ -42,9 +42,6 @@ from speaker.wire.community import (
 
 USABLE_ENCAPSULATIONS = frozenset({2, 10, 11})
 """GRE, MPLS and MPLS-in-GRE (RFC 9012 section 3): all mean MPLS over the tunnel that the nodes have; absent counts."""
-
-LABEL_OCTETS = 3
-"""What a route of an L3VPN has beside its key; one of EVPN has more."""
 
 FAMILY_OF: dict[int, Family] = {4: Family.VPNV4, 6: Family.VPNV6}
 AFI_OF: dict[Family, Afi] = {Family.VPNV4: 4, Family.VPNV6: 6}
@@ -265,7 +262,7 @@ class Ipvpn(Instance):
         """Tell why a path cannot be used, "" if it can; what a usable one means is then known to `vias`."""
         if path in self.vias.own or path in self.vias.meaning:
             return ""
-        if self.prefixes is not None and len(path.extra) > LABEL_OCTETS:
+        if self.prefixes is not None and is_overlaid(path):
             return self.prefixes.refusal(path)
         attributes = path.attributes
         refusal = self.vias.refusals.get(attributes)

@@ -46,6 +46,11 @@ def prefix_extra(vni: int, size: int) -> bytes:
     return NO_ESI + bytes(size) + vni.to_bytes(3, "big")
 
 
+def is_overlaid(path: Path) -> bool:
+    """Tell whether the path of a candidate of a VRF is one of EVPN: those of VPNv4 and VPNv6 have a label only."""
+    return len(path.extra) > 3
+
+
 def destination(key: bytes) -> Destination | None:
     """Return what a route is about; None for the other types of EVPN."""
     if key[0] != IP_PREFIX:

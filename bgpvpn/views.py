@@ -16,7 +16,7 @@ from bgpvpn.instance import Instance, Originated, targets
 from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, Ipvpn
 from bgpvpn.node import Node
 from bgpvpn.objects import Association, Bgpvpn, Port, title
-from bgpvpn.prefixes import IP_PREFIX
+from bgpvpn.prefixes import IP_PREFIX, is_overlaid
 from bgpvpn.segment import Endpoint, Segment
 from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
@@ -417,12 +417,13 @@ def _walk(node: Node, vrf: Ipvpn, family: Family, prefix: bytes) -> Plain | None
     plain: Plain = {
         "candidates": [
             {
-                "nlri": key_text(family, candidate.key),
+                "nlri": key_text(its_family, candidate.key),
                 "source": source_text(candidate.source),
                 "verdict": _verdict(candidate, found, vrf.refusal(candidate.path)),
-                **path_plain(candidate.path, family),
+                **path_plain(candidate.path, its_family),
             }
             for candidate in candidates
+            for its_family in [Family.EVPN if is_overlaid(candidate.path) else family]
         ],
         "table": vrf.table,
         "wanted": _via_plain(via),
