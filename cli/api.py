@@ -1,4 +1,4 @@
-"""HTTP to the daemon, over its unix socket or a TCP port of the loopback.
+"""HTTP to the daemon, over its unix socket or TCP, there with a token if the daemon wants one.
 
     api = Api("/run/bgpvpn/api.sock")
     api.get("bgpvpns", "blue")  # GET /v1/bgpvpns/blue
@@ -72,11 +72,15 @@ class Fault(ApiError):
 
 
 class Api:
-    """The daemon at an address, the path of a socket or http://ADDRESS:PORT; each request is a connection."""
+    """The daemon at an address, the path of a socket or http[s]://HOST:PORT; each request is a connection.
 
-    def __init__(self, address: str = SOCKET, timeout_s: float = ANSWER_S) -> None:
+    `token_file`: the first line is the token that says who asks.
+    """
+
+    def __init__(self, address: str = SOCKET, timeout_s: float = ANSWER_S, token_file: str | None = None) -> None:
         self.address = address
         self.timeout_s = timeout_s
+        self.token_file = token_file
 
     def get(self, *path: str, **query: str | None) -> Any:
         """Return what is there; a query that is None is not made."""
@@ -139,6 +143,8 @@ class Api:
 
         content = None if body is None else json.dumps(body).encode()
         headers = {} if content is None else {"Content-Type": "application/json"}
+        if self.token_file is not None:
+            headers["Authorization"] = f"Bearer {_token(self.token_file)}"
         connection = self._connected(timeout_s)
         try:
             connection.request(method, target, content, headers)
@@ -152,10 +158,11 @@ class Api:
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
         import socket
-        from http.client import HTTPConnection
+        from http.client import HTTPConnection, HTTPSConnection
 
         host, port = _place(self.address)
-        connection = HTTPConnection(host, port, timeout=timeout_s)
+        secure = self.address.startswith("https:")
+        connection = (HTTPSConnection if secure else HTTPConnection)(host, port, timeout=timeout_s)
         try:
             if port is not None:
                 connection.connect()
@@ -175,9 +182,22 @@ def _place(address: str) -> tuple[str, int | None]:
         return "localhost", None
     with contextlib.suppress(ValueError):
         split = urlsplit(address)
-        if split.scheme == "http" and split.hostname and split.port and split.path in ("", "/"):
-            return split.hostname, split.port
-    raise click.UsageError(f"--api takes the path of a socket or http://ADDRESS:PORT, not {address!r}")
+        if split.scheme in ("http", "https") and split.hostname and split.path in ("", "/"):
+            return split.hostname, split.port or (443 if split.scheme == "https" else 80)
+    raise click.UsageError(f"--api takes the path of a socket or http[s]://HOST:PORT, not {address!r}")
+
+
+def _token(name: str) -> str:
+    """Return the first line of a file."""
+    try:
+        with click.open_file(name) as file:
+            token = str(file.readline()).strip()
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise click.UsageError(f"--token-file: {name} cannot be read: {reason}") from None
+    if not token or not token.isascii() or not token.isprintable():
+        raise click.UsageError(f"--token-file: there is no token in the first line of {name}")
+    return token
 
 
 def _why(error: OSError, path: str) -> str:
@@ -189,7 +209,7 @@ def _why(error: OSError, path: str) -> str:
         case PermissionError():
             return f"permission denied{_group(path)}"
         case _:
-            return error.strerror or str(error)
+            return error.strerror or str(error) or type(error).__name__
 
 
 def _group(path: str) -> str:

@@ -1,12 +1,13 @@
 """Options that fill the fields of a request, for `create` and for `set`.
 
 An option that is not given is no field: `create` takes the daemon's default, `set` leaves what is there. For `set` a
-list replaces the list that is there, and --no-OPTION empties what can be empty.
+list replaces the list that is there, and --no-OPTION empties what can be empty; beside a list, as OpenStack's users
+write it, --no-OPTION says no more than the list does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -70,12 +71,33 @@ def body(fields: Iterable[Field], given: dict[str, Any]) -> dict[str, Any]:
     for field in fields:
         value, cleared = given.get(field.field), given.get(f"no_{field.field}")
         if value is not None and value != ():
-            if cleared:
+            if cleared and not field.several:
                 raise click.UsageError(f"{field.option} and --no-{field.option.removeprefix('--')} exclude each other")
             found[field.field] = field.read(value) if field.read else list(value) if field.several else value
         elif cleared:
-            found[field.field] = field.read(()) if field.read else [] if field.several else None
+            found[field.field] = None if not field.several else field.read(()) if field.read else []
     return found
+
+
+def pairs(option: str, text: str, keys: Sequence[str]) -> dict[str, str]:
+    """Read "KEY=VALUE,..." with these keys, which may have dashes; UsageError names the option and what is wrong."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        key = name.replace("-", "_")
+        if not equals or not value or key not in keys or key in found:
+            known = ", ".join(f"{each.replace('_', '-')}=..." for each in keys)
+            raise click.UsageError(f"{option} takes {known}, each once, and not {part!r}")
+        found[key] = value
+    return found
+
+
+def number(option: str, text: str) -> int:
+    """Read a number that is a part of an option; UsageError names the option and the text."""
+    try:
+        return int(text)
+    except ValueError:
+        raise click.UsageError(f"{option} takes a number, not {text!r}") from None
 
 
 def _option(field: Field, **others: Any) -> Callable[[F], F]:

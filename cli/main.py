@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import click
 
-from cli import bindings, mrt, networks, peers, policies, ports, views, vpns
+from cli import bindings, floating_ips, mrt, networks, nodes, peers, policies, ports, routers, speakers, views, vpns
 from cli.api import SOCKET, Api
 from cli.completion import completion
 from cli.explain import explain
@@ -42,19 +42,28 @@ class _InOrder(click.Group):
 @click.group(cls=_InOrder, epilog=STATUSES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--api",
+    "--url",
+    "api",
     envvar="BGPVPN_API",
     show_envvar=True,
     default=SOCKET,
     show_default=True,
     metavar="PATH|URL",
-    help="The daemon's socket, or http://ADDRESS:PORT.",
+    help="The daemon's socket, or http[s]://HOST:PORT.",
+)
+@click.option(
+    "--token-file",
+    envvar="BGPVPN_TOKEN_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    help="A file with the token that says who asks, in its first line.",
 )
 @click.version_option(package_name="bgpvpn")
 @format_option
 @click.pass_context
-def main(ctx: click.Context, api: str) -> None:
+def main(ctx: click.Context, api: str, token_file: str | None) -> None:
     """BGP VPNs of this node: make them, bind networks and ports to them, see what became of it."""
-    ctx.ensure_object(Run).api = Api(api)
+    ctx.ensure_object(Run).api = Api(api, token_file=token_file)
 
 
 for command in (
@@ -65,11 +74,16 @@ for command in (
     vpns.delete,
     bindings.bind,
     bindings.unbind,
+    bindings.binding,
     networks.network,
     networks.subnet,
+    routers.router,
     ports.port,
+    floating_ips.floating_ip,
     peers.peer,
     policies.policy,
+    speakers.speaker,
+    nodes.node,
     explain,
     views.events,
     mrt.mrt,

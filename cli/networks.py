@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,22 +24,43 @@ from cli.objects import (
     with_network,
 )
 from cli.output import table
-from cli.run import Run, format_option, names_of, pass_run, watch_option
+from cli.run import Run, completing, format_option, names_of, pass_run, watch_option
 
-FIELDS = (Field("--mtu", "mtu", "The MTU of its segment.", clears=True, type=int, metavar="OCTETS"), PROJECT)
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+FIELDS = (
+    Field("--mtu", "mtu", "The MTU of its segment.", clears=True, type=int, metavar="OCTETS"),
+    Field("--external/--internal", "external", "Whether routers lead to it; it is in no VPN then."),
+    Field(
+        "--fallback-mac",
+        "fallback_mac",
+        "The router, not ours, that gets what no VPN has a route for.",
+        clears=True,
+        metavar="MAC",
+    ),
+    Field(
+        "--host-addresses/--no-host-addresses",
+        "host_addresses",
+        "Whether its ports may have addresses in no subnet, each by itself.",
+    ),
+    PROJECT,
+)
 
 NETWORK = Noun(
     "network",
     "network",
     ("name", "subnets", "mtu"),
-    more=("project_id", "id"),
+    more=("external", "fallback_mac", "host_addresses", "project_id", "id"),
     filters=(OF_PROJECT,),
     words={"subnets": lambda subnets: [_subnet_text(each) for each in subnets]},
 )
 
 SUBNET_FIELDS = (
     Field("--gateway", "gateway_ip", "Answered by every node with a port there.", clears=True, metavar="IP"),
+    Field("--address-scope", "address_scope", "Where its addresses are known.", metavar="SCOPE"),
     Field("--name", "name", "A name.", metavar="NAME"),
+    PROJECT,
 )
 
 
@@ -46,7 +68,7 @@ def _subnet_text(subnet: Thing) -> str:
     return str(subnet["cidr"]) + (f" gateway {subnet['gateway_ip']}" if subnet["gateway_ip"] else "")
 
 
-SUBNET = Noun("subnet", "subnet", ("network", "cidr", "gateway_ip", "name"), complete=with_network)
+SUBNET = Noun("subnet", "subnet", ("network", "cidr", "gateway_ip", "address_scope", "name"), complete=with_network)
 
 
 class _InOrder(click.Command):
@@ -147,8 +169,26 @@ def delete_subnets(run: Run, network: str, cidrs: tuple[str, ...]) -> None:
 
 
 def _subnet_id(api: Api, network: str, cidr: str) -> str:
+    """Return the id of a subnet of a network."""
     id_ = api.get(NETWORK.path, network)["id"]
     found = api.get(SUBNET.path, network_id=id_, cidr=cidr)
     if not found:
         raise Refused(f"network {network!r} has no subnet {cidr!r}")
     return str(found[0]["id"])
+
+
+def subnet_ref(api: Api, text: str) -> str:
+    """Return what the daemon knows a subnet by: an id or a name as it is, NETWORK/CIDR looked up."""
+    network, slash, cidr = text.partition("/")
+    return _subnet_id(api, network, cidr) if slash else text
+
+
+def complete_subnets(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete NETWORK/CIDR."""
+    from click.shell_completion import CompletionItem
+
+    with contextlib.suppress(click.ClickException, LookupError, TypeError):
+        found = SUBNET.all(completing(ctx))
+        words = [f"{each['network']}/{each['cidr']}" for each in found]
+        return [CompletionItem(word, help="subnet") for word in words if word.startswith(incomplete)]
+    return []

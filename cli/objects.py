@@ -73,14 +73,23 @@ class Noun:
 
 def titles(api: Api, kind: str) -> dict[str, str]:
     """Return what people call the objects of a kind, by id."""
-    return {each["id"]: each["name"] or each["id"] for each in api.get(plural(kind))}
+    return {each["id"]: each.get("name") or each["id"] for each in api.get(plural(kind))}
 
 
-def with_network(api: Api, things: list[Thing]) -> None:
-    """Add the name of the network of each."""
-    called = titles(api, "network") if any(thing["network_id"] for thing in things) else {}
-    for thing in things:
-        thing["network"] = called.get(thing["network_id"], thing["network_id"])
+def with_names(**kinds: str) -> Callable[[Api, list[Thing]], None]:
+    """Return what adds the names of other objects: with_names(network="network") adds `network` from `network_id`."""
+
+    def complete(api: Api, things: list[Thing]) -> None:
+        for name, kind in kinds.items():
+            ids = [thing[f"{name}_id"] for thing in things]
+            called = titles(api, kind) if any(ids) else {}
+            for thing, id_ in zip(things, ids, strict=True):
+                thing[name] = called.get(id_, id_)
+
+    return complete
+
+
+with_network = with_names(network="network")
 
 
 def show_written(run: Run, noun: Noun, thing: Thing) -> None:
@@ -89,18 +98,21 @@ def show_written(run: Run, noun: Noun, thing: Thing) -> None:
     run.show(lambda: thing, lambda thing: fields(noun.row(thing)))
 
 
+NAME = Field("--name", "name", "A new name.", metavar="NAME")
+
+
 def set_command(noun: Noun, options: Iterable[Field]) -> click.Command:
     """Return the command that changes an object."""
+    options = (NAME, *options)
 
     @click.command("set", help=f"Change a {noun.title}.\n\nWhat is given replaces what is there, a list as a whole.")
     @click.argument("ref", metavar=noun.title.upper(), shell_complete=names_of(noun.kind))
-    @click.option("--name", metavar="NAME", help="A new name.")
     @for_set(options)
     @format_option
     @pass_run
-    def command(run: Run, ref: str, name: str | None, **given: Any) -> None:
-        named = {} if name is None else {"name": name}
-        show_written(run, noun, run.api.patch({**named, **body(options, given)}, noun.path, ref))
+    def command(run: Run, ref: str, **given: Any) -> None:
+        wanted = body(options, given)
+        show_written(run, noun, run.api.patch(wanted, noun.path, noun.id_of(run.api, ref)))
 
     return command
 

@@ -108,14 +108,20 @@ def plural(kind: str) -> str:
     return f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
 
 
+def completing(ctx: click.Context) -> Api:
+    """Return the daemon that is asked while a word is completed."""
+    given = ctx.find_root().params
+    return Api(given.get("api") or SOCKET, COMPLETION_S, token_file=given.get("token_file"))
+
+
 def names_of(*kinds: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     """Return the completion of names of these kinds; it is silent and short when the daemon is not there."""
 
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        api = Api(ctx.find_root().params.get("api") or SOCKET, COMPLETION_S)
         try:
+            api = completing(ctx)
             names = [(each["name"], kind) for kind in kinds for each in api.get(plural(kind))]
         except (click.ClickException, LookupError, TypeError):
             return []

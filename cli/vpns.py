@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from cli.api import Api
-from cli.fields import Field, body, for_create
+from cli.fields import Field, body, for_create, number
 from cli.objects import (
     OF_PROJECT,
     PROJECT,
@@ -28,7 +28,7 @@ def _with_bound(api: Api, vpns: list[Thing]) -> None:
     bound: dict[str, list[Thing]] = {}
     for each in api.get("associations"):
         bound.setdefault(each["bgpvpn_id"], []).append(each)
-    called = {kind: titles(api, kind) for kind in ("network", "port")}
+    called = {kind: titles(api, kind) for kind in ("network", "router", "port")}
     for vpn in vpns:
         for kind, names in called.items():
             ids = [each[f"{kind}_id"] for each in bound.get(vpn["id"], ())]
@@ -37,6 +37,11 @@ def _with_bound(api: Api, vpns: list[Thing]) -> None:
 
 def _targets(option: str, field: str, help: str) -> Field:
     return Field(option, field, f"{help} Repeatable.", clears=True, multiple=True, metavar="RT")
+
+
+def _range(text: str) -> list[int]:
+    low, _, high = text.partition("-")
+    return [number("--local-pref-range", low), number("--local-pref-range", high)]
 
 
 FIELDS = (
@@ -54,6 +59,43 @@ FIELDS = (
     ),
     Field("--vni", "vni", "The VXLAN network of an l2 VPN; automatic without.", clears=True, type=int, metavar="N"),
     Field("--local-pref", "local_pref", "LOCAL_PREF of its routes.", clears=True, type=int, metavar="N"),
+    Field(
+        "--technique",
+        "technique",
+        "How an l3 VPN is carried: ipvpn (the default), evpn-prefix, or both. Repeatable.",
+        multiple=True,
+        type=click.Choice(["ipvpn", "evpn-prefix", "evpn"]),
+    ),
+    Field(
+        "--aggregate",
+        "aggregate",
+        "Whether subnets are announced instead of addresses, or both are.",
+        type=click.Choice(["none", "subnet", "both"]),
+    ),
+    Field(
+        "--max-prefixes",
+        "max_prefixes",
+        "How many prefixes a binding may announce beside addresses.",
+        clears=True,
+        type=int,
+        metavar="N",
+    ),
+    Field(
+        "--allowed-prefix",
+        "allowed_prefixes",
+        "Within which those must be; anywhere without. Repeatable.",
+        clears=True,
+        multiple=True,
+        metavar="CIDR",
+    ),
+    Field(
+        "--local-pref-range",
+        "local_pref_range",
+        "Within which every LOCAL_PREF must be.",
+        clears=True,
+        read=_range,
+        metavar="LOW-HIGH",
+    ),
     Field("--enable/--disable", "admin_state_up", "Whether it has any effect."),
     PROJECT,
 )
@@ -61,8 +103,8 @@ FIELDS = (
 VPN = Noun(
     "bgpvpn",
     "VPN",
-    ("name", "type", "route_targets", "vni", "networks", "ports"),
-    more=("import_targets", "export_targets", "route_distinguishers", "local_pref", "project_id", "id"),
+    ("name", "type", "route_targets", "vni", "networks", "routers", "ports"),
+    more=("technique", "import_targets", "export_targets", "route_distinguishers", "local_pref", "project_id", "id"),
     filters=(
         OF_PROJECT,
         Field("--route-target", "route_targets", "Only those with a route target.", metavar="RT"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bgpvpn.api.bodies import CREATE
-from bgpvpn.objects import Kind
+from bgpvpn.objects import KINDS, Bgpvpn, Kind, Network, Peer, Port, Router, Speaker, Subnet
 from lab.demo import WISHES
 from tests.cli.daemon import Daemon
 
@@ -44,7 +44,8 @@ OPTIONS: list[tuple[Kind, str, dict[str, Any]]] = [
         "bgpvpn",
         (
             "create blue --type l2 --route-target 1:1 --route-target 1:2 --import-target 1:3 --export-target 1:4"
-            " --route-distinguisher 1:5 --vni 7 --local-pref 0 --disable --project p"
+            " --route-distinguisher 1:5 --vni 7 --local-pref 5 --disable --project p --technique evpn --aggregate none"
+            " --max-prefixes 9 --allowed-prefix 10.0.0.0/8 --allowed-prefix 2001:db8::/32 --local-pref-range 1-10"
         ),
         {
             "name": "blue",
@@ -55,20 +56,123 @@ OPTIONS: list[tuple[Kind, str, dict[str, Any]]] = [
             "export_targets": ["1:4"],
             "route_distinguishers": ["1:5"],
             "vni": 7,
-            "local_pref": 0,
+            "local_pref": 5,
+            "technique": ["evpn"],
+            "aggregate": "none",
+            "max_prefixes": 9,
+            "allowed_prefixes": ["10.0.0.0/8", "2001:db8::/32"],
+            "local_pref_range": [1, 10],
             "admin_state_up": False,
         },
     ),
     (
         "network",
-        "network create n --mtu 1400 --project p --subnet 10.0.0.0/24",
-        {"name": "n", "mtu": 1400, "project_id": "p"},
+        (
+            "network create n --mtu 1400 --project p --subnet 10.0.0.0/24 --external --host-addresses"
+            " --fallback-mac 02:00:00:00:00:09"
+        ),
+        {
+            "name": "n",
+            "mtu": 1400,
+            "project_id": "p",
+            "external": True,
+            "host_addresses": True,
+            "fallback_mac": "02:00:00:00:00:09",
+        },
+    ),
+    (
+        "subnet",
+        "subnet create inner 10.3.0.0/24 --gateway 10.3.0.1 --address-scope s --name n --project p",
+        {
+            "network_id": "inner",
+            "cidr": "10.3.0.0/24",
+            "gateway_ip": "10.3.0.1",
+            "address_scope": "s",
+            "name": "n",
+            "project_id": "p",
+        },
+    ),
+    (
+        "router",
+        (
+            "router create r --subnet inner/10.0.0.0/24 --subnet six --route 10.8.0.0/16=10.0.0.9"
+            " --route ::/0=2001:db8::9 --gateway-network outer --gateway-ip 192.0.2.9 --disable --project p"
+        ),
+        {
+            "name": "r",
+            "project_id": "p",
+            "subnet_ids": ["four", "six"],
+            "routes": [
+                {"destination": "10.8.0.0/16", "nexthop": "10.0.0.9"},
+                {"destination": "::/0", "nexthop": "2001:db8::9"},
+            ],
+            "gateway_network_id": "outer",
+            "gateway_ips": ["192.0.2.9"],
+            "admin_state_up": False,
+        },
+    ),
+    (
+        "floating_ip",
+        "floating-ip create outer 192.0.2.7 --port inner1 --fixed-ip 10.0.0.5 --router way --project p",
+        {
+            "project_id": "p",
+            "network_id": "outer",
+            "address": "192.0.2.7",
+            "router_id": "way",
+            "port_id": "inner1",
+            "fixed_ip": "10.0.0.5",
+        },
+    ),
+    (
+        "speaker",
+        (
+            "speaker create s --local-as 64513 --ip-version 6 --no-advertise-floating-ip-host-routes"
+            " --no-advertise-tenant-networks --advertise-fixed-ip-host-routes --network outer --peer told --project p"
+        ),
+        {
+            "name": "s",
+            "project_id": "p",
+            "local_as": 64513,
+            "ip_version": 6,
+            "advertise_floating_ip_host_routes": False,
+            "advertise_tenant_networks": False,
+            "advertise_fixed_ip_host_routes": True,
+            "networks": ["outer"],
+            "peers": ["told"],
+        },
+    ),
+    (
+        "advertisement",
+        "speaker advertise out 203.0.113.0/24 --next-hop 192.0.2.9",
+        {"speaker_id": "out", "destination": "203.0.113.0/24", "next_hop": "192.0.2.9"},
+    ),
+    (
+        "association",
+        (
+            "bind inner1 red --port --prefix 10.9.0.0/16,local_pref=7 --prefix 2001:db8:9::/48"
+            " --leak green,local_pref=8 --leak grey --no-fixed-ips --extra-routes --direction to-port"
+        ),
+        {
+            "bgpvpn_id": "red",
+            "network_id": None,
+            "router_id": None,
+            "port_id": "inner1",
+            "advertise_extra_routes": True,
+            "advertise_fixed_ips": False,
+            "direction": "to-port",
+            "routes": [
+                {"type": "prefix", "prefix": "10.9.0.0/16", "bgpvpn_id": None, "local_pref": 7},
+                {"type": "prefix", "prefix": "2001:db8:9::/48", "bgpvpn_id": None, "local_pref": None},
+                {"type": "bgpvpn", "prefix": None, "bgpvpn_id": "green", "local_pref": 8},
+                {"type": "bgpvpn", "prefix": None, "bgpvpn_id": "grey", "local_pref": None},
+            ],
+        },
     ),
     (
         "port",
         (
             "port create p --interface tap0 --netns red --mac 02:00:00:00:00:01 --ip 10.0.0.5/24 --ip 2001:db8::5/64"
-            " --gateway 10.0.0.1 --gateway 2001:db8::1 --disable --project p"
+            " --gateway 10.0.0.1 --gateway 2001:db8::1 --disable --project p --host h --device-owner compute:nova"
         ),
         {
             "name": "p",
@@ -76,6 +180,8 @@ OPTIONS: list[tuple[Kind, str, dict[str, Any]]] = [
             "network_id": None,
             "interface": "tap0",
             "netns": "red",
+            "host": "h",
+            "device_owner": "compute:nova",
             "mac_address": "02:00:00:00:00:01",
             "ip_addresses": ["10.0.0.5/24", "2001:db8::5/64"],
             "gateway_ips": ["10.0.0.1", "2001:db8::1"],
@@ -123,21 +229,45 @@ OPTIONS: list[tuple[Kind, str, dict[str, Any]]] = [
 ]
 
 
+IN_TESTS_OF_THEIR_OWN: dict[Kind, set[str]] = {
+    "network": {"subnets"},
+    "port": {"ovs"},
+    "peer": {"password", "tcp_ao", "ttl_security_hops"},
+}
+
+
+def around(daemon: Daemon) -> None:
+    """Make what the objects of OPTIONS refer to, with ids like names."""
+    daemon.node.write(
+        [
+            Network(id="inner"),
+            Subnet(id="four", network_id="inner", cidr="10.0.0.0/24"),
+            Subnet(id="six", name="six", network_id="inner", cidr="2001:db8::/64"),
+            Port(id="inner1", network_id="inner", mac_address="02:00:00:00:00:05", ip_addresses=("10.0.0.5",)),
+            Network(id="outer", external=True),
+            Router(id="way", gateway_network_id="outer"),
+            *(Bgpvpn(id=id_) for id_ in ("red", "green", "grey")),
+            Peer(id="told", address="192.0.2.1", remote_as=64512, families=("ipv6",)),
+            Speaker(id="out", local_as=64512),
+        ]
+    )
+
+
 @pytest.mark.parametrize(("kind", "words", "wanted"), OPTIONS, ids=[kind for kind, _, _ in OPTIONS])
 def test_create_has_an_option_for_every_field(daemon: Daemon, kind: Kind, words: str, wanted: dict[str, Any]) -> None:
+    around(daemon)
     made = daemon.ask(words)
     assert {field: made[field] for field in wanted} == wanted
-    elsewhere = {
-        "id",
-        "subnets",
-        "password",
-        "tcp_ao",
-        "ttl_security_hops",
-    }  # in tests of their own; an id is the daemon's to give
-    assert wanted.keys() == set(CREATE[kind].__struct_fields__) - elsewhere
-    help_ = daemon.say(" ".join([*words.split("create")[0].split(), "create", "--help"]))
-    for option in (word for word in words.split() if word.startswith("--")):
-        assert f" {option} " in help_, option
+    assert wanted.keys() == set(CREATE[kind].__struct_fields__) - {"id"} - IN_TESTS_OF_THEIR_OWN.get(kind, set())
+    asked = [word for word in words.split() if word.startswith("--")]
+    command = words.split("--")[0].split()
+    help_ = daemon.say(" ".join([*command[: 1 if command[0] in ("bind", "create") else 2], "--help"]))
+    for option in asked:
+        assert f" {option}" in help_ or f"/ {option}" in help_, option
+
+
+def test_every_kind_has_its_options_tested() -> None:
+    assert {kind for kind, _, _ in OPTIONS} == set(KINDS) - {"policy"}, "policies are written in files"
 
 
 def test_set_replaces_what_is_given_and_leaves_the_rest(daemon: Daemon) -> None:
@@ -153,6 +283,19 @@ def test_set_replaces_what_is_given_and_leaves_the_rest(daemon: Daemon) -> None:
         ("network show seg-net", "network set seg-net --no-mtu", {"mtu": None}),
         ("port show seg1", "port set seg1 --ip 10.2.0.13", {"ip_addresses": ["10.2.0.13"]}),
         ("port show seg1", "port set seg1 --no-ip --netns red", {"ip_addresses": [], "netns": "red"}),
+        ("port show seg1", "port set seg1 --no-ip --ip 10.2.0.14", {"ip_addresses": ["10.2.0.14"]}),
+        ("port show seg1", "port set seg1 --host h --device-owner x", {"host": "h", "device_owner": "x"}),
+        ("show blue", "set blue --no-route-target --route-target 1:9", {"route_targets": ["1:9"]}),
+        (
+            "show blue",
+            "set blue --local-pref-range 5-10 --max-prefixes 3",
+            {"local_pref_range": [5, 10], "max_prefixes": 3},
+        ),
+        (
+            "show blue",
+            "set blue --no-local-pref-range --no-max-prefixes",
+            {"local_pref_range": None, "max_prefixes": None},
+        ),
         ("peer show rr", "peer set rr --no-local-as --hold-time 30", {"local_as": None, "hold_time_s": 30}),
         ("peer show rr", "peer set rr --no-ttl-security-hops", {"ttl_security_hops": None}),
         ("peer show rr", "peer set rr --family ipv4 --family evpn", {"families": ["ipv4", "evpn"]}),
@@ -164,7 +307,7 @@ def test_set_replaces_what_is_given_and_leaves_the_rest(daemon: Daemon) -> None:
         assert daemon.ask(before) == now
 
 
-@pytest.mark.parametrize("words", ["set blue --vni 5 --no-vni", "port set p --no-ip --ip 10.0.0.1"])
+@pytest.mark.parametrize("words", ["set blue --vni 5 --no-vni", "network set n --no-mtu --mtu 1400"])
 def test_what_is_given_and_taken_away_at_once_is_wrong_usage(daemon: Daemon, words: str) -> None:
     refused = daemon.call(words)
     assert (refused.exit_code, "exclude each other" in refused.stderr) == (2, True)
@@ -260,8 +403,8 @@ def test_what_is_bound_is_shown_with_its_vpn_by_name(daemon: Daemon) -> None:
     shown = daemon.ask("show blue")
     assert (shown["networks"], shown["ports"]) == (["twin"], ["twin"])
     assert daemon.say("list") == (
-        "name  type  route_targets  vni  networks  ports  status  reason\n"
-        "blue  l3    -              -    twin      twin   ACTIVE  -\n"
+        "name  type  route_targets  vni  networks  routers  ports  status  reason\n"
+        "blue  l3    -              -    twin      -        twin   ACTIVE  -\n"
     )
 
 
@@ -360,3 +503,154 @@ def test_a_peer_is_known_by_its_address_too(daemon: Daemon) -> None:
     assert daemon.ask("peer enable rr")["admin_state_up"] is True
     daemon.say("peer delete 192.0.2.2")
     assert daemon.ask("peer list") == []
+
+
+ROUTED = """
+network create web --subnet 10.1.0.0/24 --subnet 2001:db8::/64
+network create db --subnet 10.2.0.0/24
+network create outside --external --subnet 192.0.2.0/24
+port create web1 --network web --mac 02:00:00:00:00:01 --ip 10.1.0.5 --ip 10.1.0.6
+peer create upstream --address 198.51.100.1 --remote-as 64500 --family ipv4
+create blue
+create red
+"""
+
+
+def test_a_port_is_plugged_into_open_vswitch(daemon: Daemon) -> None:
+    port = "port create p --mac 02:00:00:00:00:01 --interface tap0"
+    made = daemon.ask(
+        f"{port} --ovs bridge=br-mpls,port=patch,vlan=5,fallback-port=2,fallback_src_mac=02:00:00:00:00:02"
+    )
+    assert made["ovs"] == {
+        "bridge": "br-mpls",
+        "port": "patch",
+        "vlan": 5,
+        "fallback_port": "2",
+        "fallback_src_mac": "02:00:00:00:00:02",
+    }
+    assert daemon.ask("port set p --ovs bridge=br-int,port=7")["ovs"]["vlan"] is None
+    assert daemon.ask("port set p --no-ovs")["ovs"] is None
+    for wrong, said in (
+        ("bridge=br,port=1,vlan=x", "--ovs vlan takes a number, not 'x'"),
+        ("bridge", "and not 'bridge'"),
+        ("bridge=a,bridge=b", "and not 'bridge=b'"),
+        ("colour=red", "and not 'colour=red'"),
+    ):
+        refused = daemon.call(f"port set p --ovs {wrong}")
+        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_router_has_subnets_by_their_networks_and_prefixes(daemon: Daemon) -> None:
+    told(daemon, ROUTED)
+    assert daemon.ask("router create r --subnet web/10.1.0.0/24 --route 10.9.0.0/16=10.1.0.5")["subnets"] == [
+        "10.1.0.0/24"
+    ]
+    assert daemon.ask("router add subnet r db/10.2.0.0/24")["subnets"] == ["10.1.0.0/24", "10.2.0.0/24"]
+    assert daemon.ask("router add subnet r db/10.2.0.0/24")["subnets"] == ["10.1.0.0/24", "10.2.0.0/24"]
+    assert daemon.ask("router remove subnet r db/10.2.0.0/24")["subnets"] == ["10.1.0.0/24"]
+    assert daemon.ask("router set r --gateway-network outside --gateway-ip 192.0.2.9")["gateway_network"] == "outside"
+    assert daemon.ask("router set r --no-gateway-network --no-gateway-ip --no-route")["routes"] == []
+    assert daemon.ask("router set r --no-subnet --subnet web/2001:db8::/64")["subnets"] == ["2001:db8::/64"]
+    assert daemon.say("router list").splitlines()[1].split()[:2] == ["r", "2001:db8::/64"]
+    for words, status, said in (
+        ("router remove subnet r db/10.2.0.0/24", 1, "the router has no interface in subnet 'db/10.2.0.0/24'"),
+        ("router add subnet r db/10.3.0.0/24", 1, "network 'db' has no subnet '10.3.0.0/24'"),
+        ("router add subnet r nosuch", 1, "there is no subnet 'nosuch'"),
+        ("router set r --route 10.9.0.0/16", 2, "--route takes DESTINATION=NEXTHOP, not '10.9.0.0/16'"),
+        ("router set r --subnet nosuch", 1, "subnet_ids: there is no subnet 'nosuch'"),
+    ):
+        refused = daemon.call(words)
+        assert (refused.exit_code, said in refused.stderr) == (status, True), refused.stderr
+    daemon.say("router delete r")
+    assert daemon.ask("router list") == []
+
+
+def test_a_floating_address_is_known_by_itself(daemon: Daemon) -> None:
+    told(daemon, ROUTED)
+    daemon.say("floating-ip create outside 192.0.2.7")
+    assert daemon.ask("floating-ip set 192.0.2.7 --port web1 --fixed-ip 10.1.0.6")["port"] == "web1"
+    assert daemon.ask("floating-ip show 192.0.2.7")["fixed_ip"] == "10.1.0.6"
+    assert daemon.ask("floating-ip set 192.0.2.7 --no-port")["fixed_ip"] is None
+    assert [each["network"] for each in daemon.ask("floating-ip list")] == ["outside"]
+    refused = daemon.call("floating-ip create web 192.0.2.8")
+    assert (refused.exit_code, "network 'web' is not external" in refused.stderr) == (1, True)
+    daemon.say("floating-ip delete 192.0.2.7")
+    assert daemon.ask("floating-ip list") == []
+
+
+def test_a_speaker_has_networks_and_peers_and_tells_routes(daemon: Daemon) -> None:
+    told(daemon, ROUTED)
+    daemon.say("speaker create s --local-as 64512")
+    assert daemon.ask("speaker add network s outside")["networks"] == ["outside"]
+    assert daemon.ask("speaker add peer s 198.51.100.1")["peers"] == ["upstream"]
+    assert daemon.ask("speaker set s --no-advertise-tenant-networks")["advertise_tenant_networks"] is False
+    assert daemon.ask("speaker remove network s outside")["networks"] == []
+    assert daemon.ask("speaker remove peer s upstream")["peers"] == []
+    for words, said in (
+        ("speaker remove peer s upstream", "speaker 's' has no peer 'upstream'"),
+        ("speaker remove network s outside", "speaker 's' has no network 'outside'"),
+        ("speaker add network s web", "network 'web' is not external"),
+        ("speaker withdraw s 203.0.113.0/24", "speaker 's' advertises no '203.0.113.0/24' that somebody asked for"),
+    ):
+        refused = daemon.call(words)
+        assert (refused.exit_code, said in refused.stderr) == (1, True), refused.stderr
+    daemon.say("speaker advertise s 203.0.113.0/24 --next-hop 192.0.2.1")
+    assert daemon.ask("speaker advertise s 203.0.113.0/24 --next-hop 192.0.2.2")["next_hop"] == "192.0.2.2"
+    (speaker,) = daemon.node.intent.speakers.rows
+    daemon.node.advertised_rows[speaker] = [{"destination": "203.0.113.0/24", "next_hop": "192.0.2.2", "why": "asked"}]
+    daemon.node.learned_rows[speaker] = [{"destination": "0.0.0.0/0", "next_hop": "198.51.100.1", "peer": "upstream"}]
+    assert len(daemon.ask("speaker routes s")["learned"]) == 1
+    assert daemon.say("speaker routes s") == (
+        "advertised:\n"
+        "destination     next_hop   why\n"
+        "203.0.113.0/24  192.0.2.2  asked\n"
+        "\n"
+        "learned:\n"
+        "destination  next_hop      peer      as_path  best\n"
+        "0.0.0.0/0    198.51.100.1  upstream  -        -\n"
+    )
+    daemon.say("speaker withdraw s 203.0.113.0/24")
+    assert len(daemon.node.intent.advertisements) == 0
+    daemon.say("speaker delete s")
+
+
+def test_a_binding_is_changed_in_place(daemon: Daemon) -> None:
+    told(daemon, ROUTED)
+    daemon.say("bind web1 blue --prefix 10.9.0.0/16,local_pref=7 --leak red")
+    before = daemon.ask("binding show web1 blue")
+    assert (before["prefixes"], before["leaks"]) == (["10.9.0.0/16,local_pref=7"], ["red"])
+    for words, prefixes, leaks in (
+        ("--prefix 10.8.0.0/16", ["10.8.0.0/16"], ["red"]),
+        ("--no-leak", ["10.8.0.0/16"], []),
+        ("--no-leak --leak red,local-pref=0", ["10.8.0.0/16"], ["red,local_pref=0"]),
+        ("--no-prefix --no-fixed-ips", [], ["red,local_pref=0"]),
+        ("--direction to-port", [], ["red,local_pref=0"]),
+    ):
+        now = daemon.ask(f"binding set web1 blue {words}")
+        assert (now["id"], now["prefixes"], now["leaks"]) == (before["id"], prefixes, leaks), words
+    assert (now["direction"], now["advertise_fixed_ips"]) == ("to-port", False)
+    (row,) = daemon.ask("binding list blue")
+    assert (row["vpn"], row["port"]) == ("blue", "web1")
+    assert daemon.ask("binding list red") == []
+    for words, status, said in (
+        ("binding set web1 red --no-leak", 1, "port 'web1' is not bound to VPN 'red'"),
+        (
+            "binding set web1 blue --prefix 10.9.0.0/16,local_pref=x",
+            2,
+            "--prefix 10.9.0.0/16,local_pref takes a number",
+        ),
+        ("binding set web1 blue --prefix 10.9.0.0/99", 1, "10.9.0.0/99"),
+        ("binding set web1 blue --leak nosuch", 1, "there is no bgpvpn 'nosuch'"),
+    ):
+        refused = daemon.call(words)
+        assert (refused.exit_code, said in refused.stderr) == (status, True), refused.stderr
+
+
+def test_a_router_is_bound_without_its_extra_routes(daemon: Daemon) -> None:
+    told(daemon, ROUTED)
+    daemon.say("router create r --subnet web/10.1.0.0/24")
+    assert daemon.ask("bind r blue --no-extra-routes")["advertise_extra_routes"] is False
+    assert daemon.ask("show blue")["routers"] == ["r"]
+    assert daemon.ask("binding set r blue --extra-routes")["advertise_extra_routes"] is True
+    daemon.say("unbind r blue")
+    assert daemon.ask("show blue")["routers"] == []

@@ -40,6 +40,14 @@ def test_words_and_names_are_completed(daemon: Daemon) -> None:
     daemon.say("peer create rr --address 192.0.2.2 --remote-as 64512")
     for text, follows in [
         ("bgpvpn un", ["unbind"]),
+        ("bgpvpn bind blue-net blue --leak r", ["red"]),
+        ("bgpvpn binding set blu", ["blue-net", "blue1"]),
+        ("bgpvpn router create r --subnet red-net/1", ["red-net/10.1.1.0/24"]),
+        ("bgpvpn router add ", ["subnet"]),
+        ("bgpvpn router add subnet r se", ["seg-net/10.2.0.0/24"]),
+        ("bgpvpn speaker add ", ["network", "peer"]),
+        ("bgpvpn speaker add peer s r", ["rr"]),
+        ("bgpvpn floating-ip create b", ["blue-net"]),
         ("bgpvpn set --rou", []),
         ("bgpvpn set b", ["blue"]),
         ("bgpvpn delete red ", ["blue", "red", "seg"]),

@@ -57,7 +57,7 @@ def test_what_the_daemon_refuses_ends_with_1_and_the_field_and_value(daemon: Dae
         ("create blue", "error: name: 'blue' is taken by bgpvpn 'blue'"),
         ("set red --local-pref 1", "error: there is no bgpvpn 'red'"),
         ("port create p --interface a/b --mac 02:00:00:00:00:01", "error: interface: "),
-        ("bind nothing blue", "error: there is no network or port 'nothing'"),
+        ("bind nothing blue", "error: there is no network or router or port 'nothing'"),
         ("list --property colour=red", "error: colour: "),
         ("show routes --limit 0", "error: limit: takes a number from 1 to "),
         ("show routes --vpn red", "error: there is no bgpvpn 'red'"),
@@ -83,7 +83,7 @@ def test_the_value_is_shown_when_the_message_does_not(daemon: Daemon) -> None:
 def test_wrong_usage_ends_with_2(daemon: Daemon) -> None:
     for words in ["create --colour red", "nothing", "show", "bind blue", "set", "list --property x", "-f xml list"]:
         assert daemon.call(words).exit_code == 2, words
-    for api in ("https://127.0.0.1:1", "http://127.0.0.1", "http://127.0.0.1:99999", "ftp://x"):
+    for api in ("https://", "http://127.0.0.1/v1", "http://127.0.0.1:99999", "ftp://x"):
         assert "--api takes" in call(api, "list").stderr, api
         assert call(api, "list").exit_code == 2, api
 

@@ -187,7 +187,7 @@ def test_a_prefix_is_explained() -> None:
             10.1.0.5/32
               in n, kernel table 100000:
                 wanted in the kernel: 10.1.0.0/24 covers it, the segment's own subnet
-              our own route 10.0.0.1:1 10.1.0.5/32 is not announced yet
+              our own route 10.0.0.1:2 10.1.0.5/32 is not announced yet
                 next hop 10.0.0.1, label 16000, route targets 64512:1
                 it waits for attachment p: pending, it is down
                 not told to peer-2, because the session is not established
@@ -257,7 +257,7 @@ def test_a_port_is_explained() -> None:
           bridge n: active
           attachment p: pending, it is down
           vrf n: active
-          our own route 10.0.0.1:1 10.1.0.5/32 is not announced yet
+          our own route 10.0.0.1:2 10.1.0.5/32 is not announced yet
             next hop 10.0.0.1, label 16000, route targets 64512:1
             it waits for attachment p: pending, it is down
         """

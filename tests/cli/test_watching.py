@@ -89,5 +89,5 @@ def test_watching_at_no_address_is_wrong_usage(daemon: Daemon) -> None:
     with daemon.started("--api foo://x list --watch") as watching:
         shown, said = watching.communicate()
         assert (watching.returncode, shown) == (2, "")
-        assert said.endswith("Error: --api takes the path of a socket or http://ADDRESS:PORT, not 'foo://x'\n")
+        assert said.endswith("Error: --api takes the path of a socket or http[s]://HOST:PORT, not 'foo://x'\n")
         assert "Traceback" not in said
