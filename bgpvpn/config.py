@@ -91,7 +91,7 @@ def _mode(value: Any) -> int:
     return int(value, 8)
 
 
-def _tcp(value: Any) -> tuple[str, int] | None:
+def _any_tcp(value: Any) -> tuple[str, int] | None:
     if value == "off":
         return None
     address, _, port = rules.text(value).rpartition(":")
@@ -100,9 +100,14 @@ def _tcp(value: Any) -> tuple[str, int] | None:
         number = int(port)
     except ValueError:
         raise ValueError(f'takes "off" or ADDRESS:PORT, as "127.0.0.1:8179", not {value!r}') from None
-    if not host.is_loopback:
-        raise ValueError(f"takes an address of the loopback only, because TCP has no access control, not {value!r}")
     return str(host), rules.number(1, 65535)(number)
+
+
+def _tcp(value: Any) -> tuple[str, int] | None:
+    at = _any_tcp(value)
+    if at is not None and not ipaddress.ip_address(at[0]).is_loopback:
+        raise ValueError(f"takes an address of the loopback only, because TCP has no access control, not {value!r}")
+    return at
 
 
 def _range(low: int, high: int) -> rules.Rule:
@@ -157,6 +162,16 @@ class ApiConfig:
     group: str = _option(rules.name, "")
     mode: int = _option(_mode, 0o660)
     tcp: tuple[str, int] | None = _option(_tcp, None)
+
+
+@attrs.frozen(kw_only=True)
+class BagpipeConfig:
+    """[bagpipe]: in the place of bagpipe-bgp."""
+
+    listen: tuple[str, int] | None = _option(_any_tcp, None)
+    ipvpn_bridge: str = _option(rules.interface, "br-mpls")
+    evpn_bridge: str = _option(rules.interface, "br-tun")
+    evpn_port: str = _option(rules.ovs_port, "patch-int")
 
 
 @attrs.frozen(kw_only=True)
@@ -217,6 +232,7 @@ class Config:
     peers: tuple[Peer, ...]  # [[peer]]; their ids are "configured-ADDRESS"
     store: StoreConfig
     api: ApiConfig
+    bagpipe: BagpipeConfig
     labels: LabelsConfig
     vni: VniConfig
     tables: TablesConfig
@@ -249,6 +265,7 @@ SECTIONS: dict[str, type[Any]] = {
     "bgp": BgpConfig,
     "store": StoreConfig,
     "api": ApiConfig,
+    "bagpipe": BagpipeConfig,
     "labels": LabelsConfig,
     "vni": VniConfig,
     "tables": TablesConfig,

@@ -28,6 +28,9 @@ from bgpvpn import log as logs
 from bgpvpn import systemd
 from bgpvpn.api.app import application
 from bgpvpn.api.server import ApiServer
+from bgpvpn.bagpipe import app as bagpipe
+from bgpvpn.bagpipe.looking_glass import LookingGlass
+from bgpvpn.bagpipe.request import Bridges
 from bgpvpn.config import Config, ConfigError
 from bgpvpn.dataplane.dryrun import DryRun
 from bgpvpn.dataplane.netlink import Netlink
@@ -94,10 +97,13 @@ async def _serve(config: Config) -> None:
     try:
         node = RunningNode(config, store, dataplane)
         api = config.api
-        server = ApiServer(application(node), path=Path(api.socket), group=api.group, mode=api.mode, tcp=api.tcp)
+        servers = [ApiServer(application(node), path=Path(api.socket), group=api.group, mode=api.mode, tcp=api.tcp)]
+        if config.bagpipe.listen is not None:
+            servers.append(_bagpipe(config, node, config.bagpipe.listen))
         node.start()
         try:
-            await server.start()
+            for server in servers:
+                await server.start()
             systemd.notify(READY=1, STATUS="running")
             beside = [asyncio.create_task(each) for each in (_feed_watchdog(), _collect_garbage())]
             number = await ended
@@ -107,17 +113,24 @@ async def _serve(config: Config) -> None:
             systemd.notify(STOPPING=1)
             draining = ended.done() and ended.result() is signal.SIGUSR1
             log.info("node=%s state=%s", config.node.router_id, "draining" if draining else "stopping")
-            stop_api = asyncio.create_task(server.stop())
+            stop_apis = [asyncio.create_task(server.stop()) for server in servers]
             if draining:
                 for left in await node.drain():
                     log.error("node=%s left=%r", config.node.router_id, left)
             else:
                 await node.stop()
-            await stop_api
+            await asyncio.gather(*stop_apis)
         log.info("node=%s state=stopped signal=%s", config.node.router_id, number.name)
     finally:
         dataplane.close()
         store.close()
+
+
+def _bagpipe(config: Config, node: RunningNode, at: tuple[str, int]) -> ApiServer:
+    """Return what serves the clients of bagpipe-bgp."""
+    options = config.bagpipe
+    bridges = Bridges(options.ipvpn_bridge, options.evpn_bridge, options.evpn_port)
+    return ApiServer(bagpipe.application(node, LookingGlass(node), bridges), path=None, tcp=at)
 
 
 def _dataplane(config: Config) -> Netlink | DryRun:

@@ -95,6 +95,7 @@ class RunningNode:
             }
         )
         self._take_over(leases)
+        self._identity = store.identity()
         self.desired = Desired()
         self.reconciler = Reconciler(self.desired, dataplane)
         settings = settings_of(config)
@@ -377,6 +378,11 @@ class RunningNode:
             watcher(event)
 
     # What the API asks
+
+    @property
+    def identity(self) -> int:
+        """Return a number that stays as long as what users wish is kept."""
+        return self._identity
 
     def write(self, wishes: Sequence[Object | Removal], caller: Caller = OPERATOR) -> list[Change]:
         """Do all wishes or none: checked, then stored, then in the tables. IntentError or StoreError: none is done."""

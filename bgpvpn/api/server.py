@@ -19,6 +19,7 @@ from pathlib import Path
 
 import h11
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bgpvpn.api.answers import refusal
@@ -94,15 +95,15 @@ class ApiServer:
 
     def __init__(
         self,
-        app: Api,
+        app: Starlette,
         *,
-        path: Path,
+        path: Path | None,
         group: str = "",
         mode: int = 0o660,
         tcp: tuple[str, int] | None = None,
         idle_s: int = IDLE_S,
     ) -> None:
-        """`group` "" leaves the daemon's own; `tcp` is an address and port of the loopback."""
+        """`group` "" leaves the daemon's own; `path` None: no unix socket; `tcp` is an address and port."""
         self._app = app
         self._path = path
         self._group = group
@@ -132,7 +133,8 @@ class ApiServer:
         try:
             if self._tcp is not None:
                 self._sockets.append(_tcp_socket(*self._tcp))
-            self._sockets.append(_unix_socket(self._path, self._group, self._mode))
+            if self._path is not None:
+                self._sockets.append(_unix_socket(self._path, self._group, self._mode))
             # What uvicorn's serve() does, without its signal handlers and its clock: those are the daemon's business.
             self._server.config.load()
             self._server.lifespan = self._server.config.lifespan_class(self._server.config)
@@ -143,7 +145,8 @@ class ApiServer:
 
     async def stop(self) -> None:
         """End the streams, answer what is being asked for at most a second, then close."""
-        self._app.watchers.end()
+        if isinstance(self._app, Api):
+            self._app.watchers.end()
         if self._server.started:
             late = asyncio.get_running_loop().call_later(STOP_S, self._abort)
             with contextlib.suppress(TimeoutError):
@@ -158,7 +161,7 @@ class ApiServer:
 
     def _close(self) -> None:
         for each in self._sockets:
-            if each.family == socket.AF_UNIX:
+            if each.family == socket.AF_UNIX and self._path is not None:
                 self._path.unlink(missing_ok=True)
             each.close()
         self._sockets = []
