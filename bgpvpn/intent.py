@@ -279,7 +279,7 @@ class Intent:
         if seen is not None:
             for claim, _ in _claims(seen):
                 self._release(claim, key)
-            for _, other in _references(seen):
+            for _, other in references(seen):
                 del self._referring[other][key]
                 if not self._referring[other]:
                     del self._referring[other]
@@ -289,7 +289,7 @@ class Intent:
             self._objects[key] = thing
             for claim, _ in _claims(thing):
                 self._claims.setdefault(claim, {})[key] = None
-            for _, other in _references(thing):
+            for _, other in references(thing):
                 self._referring.setdefault(other, {})[key] = None
             if isinstance(thing, Bgpvpn) and thing.type == "l2" and thing.vni is not None:
                 self._of_vni.setdefault(thing.vni, {})[thing.id] = None
@@ -334,7 +334,7 @@ class Intent:
                 old, new = getattr(seen, field), getattr(thing, field)
                 if old != new:
                     raise IntentError(field, new, f"stays {old!r} as long as the {key[0]} exists")
-        for field, other in _references(thing):
+        for field, other in references(thing):
             if other not in self._objects:
                 raise IntentError(field, other[1], f"there is no {other[0]} {other[1]!r}")
         for claim, field in _claims(thing):
@@ -645,7 +645,7 @@ def _claims(thing: Object) -> list[tuple[Claim, str]]:
     return claims
 
 
-def _references(thing: Object) -> list[tuple[str, Key]]:
+def references(thing: Object) -> list[tuple[str, Key]]:
     """Return the objects that an object names, each once, with the field that does."""
     found: list[tuple[str, Key | None]] = []
     match thing:
