@@ -68,12 +68,16 @@ def bridged(name: str, node: int) -> Host:
 
 @attrs.frozen
 class Site:
-    """A node of ours; `peers` are what follows `[[peer]]` in its configuration, `bgp` what follows `[bgp]`."""
+    """A node of ours; `peers` are what follows `[[peer]]` in its configuration, `bgp` what follows `[bgp]`.
+
+    `host` is what the node is called among others, "": as this machine.
+    """
 
     number: int
     peers: tuple[str, ...] = (f'address = "{HUB}"\nremote_as = 64512\n',)
     bgp: str = ""
     local_as: int = 64512
+    host: str = ""
 
     @property
     def name(self) -> str:
@@ -181,6 +185,7 @@ def _hub(folder: Path, hub: Hub, sites: tuple[Site, ...], version: int) -> dict[
 def _node(folder: Path, site: Site, version: int) -> dict[str, Any]:
     own = tunnel_ip(site.number, version)
     text = f'[node]\nrouter_id = "192.0.2.{site.number}"\nlocal_as = {site.local_as}\ntunnel_ip = "{own}"\n'
+    text += f'host = "{site.host}"\n' if site.host else ""
     text += "".join([f"[bgp]\n{site.bgp}", *(f"[[peer]]\n{peer}" for peer in site.peers)])
     underlay, via, address = "192.0.2.0/24", f"10.0.{site.number}.2", f"10.0.{site.number}.1/30"
     if version == 6:
