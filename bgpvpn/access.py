@@ -5,17 +5,35 @@
                VPNs the name and LOCAL_PREF, and it does not see their route targets, distinguishers and VNI
 
 What an owner may put into a VPN is bounded by the VPN itself (`allowed_prefixes`, `max_prefixes`, `local_pref_range`).
+What is not an owner's is not there for it: no name and no id finds it, and no error tells of it. Of other projects an
+owner sees external networks with their subnets, and takes addresses there that nobody has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 
-from bgpvpn.intent import Change, Intent
-from bgpvpn.objects import Association, Bgpvpn, IntentError, Kind, Network, Object, Port, title
+from bgpvpn.intent import Change, Intent, Key, Removal, references
+from bgpvpn.objects import (
+    KINDS,
+    Association,
+    Bgpvpn,
+    ConflictError,
+    FloatingIp,
+    IntentError,
+    Kind,
+    Network,
+    Object,
+    Port,
+    Router,
+    Subnet,
+    kind_of,
+    title,
+)
 
 
 class ForbiddenError(IntentError):
@@ -26,9 +44,12 @@ class ForbiddenError(IntentError):
 class Caller:
     """Whom a request comes from."""
 
-    name: str  # for people: "uid 0", "token of automation"
+    name: str  # for people: "user alice", "token automation"
     role: Literal["operator", "owner"]
     project_id: str = ""  # of an owner
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.role}" + (f" of project {self.project_id!r}" if self.role == "owner" else "")
 
 
 OPERATOR = Caller("the daemon", "operator")
@@ -37,7 +58,8 @@ OWNED: frozenset[Kind] = frozenset({"network", "subnet", "router", "port", "asso
 """Kinds that owners make and remove."""
 
 FOR_OPERATORS: dict[Kind, tuple[str, ...]] = {
-    "network": ("external", "fallback_mac"),
+    "network": ("external", "fallback_mac", "host_addresses"),
+    "subnet": ("address_scope",),
     "port": ("interface", "netns", "ovs", "host", "device_owner"),
 }
 """Fields that reach beyond a project; an owner leaves them as they are when nothing is said."""
@@ -64,7 +86,12 @@ def project_of(thing: Object, intent: Intent) -> str:
 
 def sees(caller: Caller, thing: Object, intent: Intent) -> bool:
     """Tell whether an object is there for a caller: owners see what is theirs, and external networks."""
-    if caller.role == "operator" or (isinstance(thing, Network) and thing.external):
+    if caller.role == "operator":
+        return True
+    if kind_of(thing) not in OWNED and not isinstance(thing, Bgpvpn):
+        return False
+    around = intent.networks.get(thing.network_id) if isinstance(thing, Subnet) else thing
+    if isinstance(around, Network) and around.external:
         return True
     return project_of(thing, intent) == caller.project_id
 
@@ -76,6 +103,116 @@ def shown(caller: Caller, thing: Object) -> Object:
     return thing
 
 
+def find(caller: Caller, kind: Kind, text: str, intent: Intent) -> Object | None:
+    """Return the object that is there for a caller with this id, else with this name; ConflictError if several have."""
+    if caller.role == "operator":
+        return intent.find(kind, text)
+    table = intent.tables[kind].rows
+    there = [table[text]] if text in table else [each for each in table.values() if getattr(each, "name", "") == text]
+    there = [each for each in there if text and sees(caller, each, intent)]
+    if len(there) > 1:
+        ids = ", ".join(each.id for each in there)
+        raise ConflictError("name", text, f"{len(there)} are called {text!r}; say which by its id: {ids}")
+    return there[0] if there else None
+
+
+def plan(caller: Caller, wishes: Sequence[Object | Removal], intent: Intent, wall: float) -> list[Change]:
+    """Return what wishes come to, as `Intent.plan` does, if they are for this caller; ForbiddenError if not.
+
+    To an owner no error names what is not there for it.
+    """
+    if caller.role == "operator":
+        return intent.plan(wishes, wall)
+    made: dict[Key, Object] = {}
+    for wish in wishes:
+        if isinstance(wish, Removal):
+            _seen(caller, (wish.kind, wish.id), "id", intent, {})
+        else:
+            _check_wish(caller, wish, intent, made)
+            made[kind_of(wish), wish.id] = wish
+    try:
+        changes = intent.plan(wishes, wall)
+    except ConflictError as error:
+        if error.field == "vni" or any(_meets_others(caller, wish, intent) for wish in wishes):
+            raise ConflictError(error.field, None, "is taken or in use") from None
+        raise
+    check(caller, changes, intent)
+    return changes
+
+
+def _check_wish(caller: Caller, wish: Object, intent: Intent, made: Mapping[Key, Object]) -> None:
+    """Check what a wish names that it did not name before; `made`: by wishes before it."""
+    kind = kind_of(wish)
+    before: Object | None = intent.tables[kind].get(wish.id)
+    if before is not None and not sees(caller, before, intent):
+        raise ForbiddenError("id", wish.id, f"ids are for operators to choose; {caller}")
+    named = set() if before is None else set(references(before))
+    for field, key in references(wish):
+        if (field, key) not in named:
+            other = _seen(caller, key, field, intent, made)
+            if isinstance(wish, Subnet | Port) and isinstance(other, Network) and other.external:
+                raise ForbiddenError(field, other.id, f"network {title(other)!r} is for operators to fill; {caller}")
+    if isinstance(wish, Router) and wish.gateway_network_id is not None:
+        _check_outside("gateway_ips", wish.gateway_network_id, wish.gateway_ips, wish, intent)
+    if isinstance(wish, FloatingIp):
+        _check_outside("address", wish.network_id, [wish.address], wish, intent)
+
+
+def _seen(caller: Caller, key: Key, field: str, intent: Intent, made: Mapping[Key, Object]) -> Object:
+    """Return an object that a wish names; the error is that of one that is not there."""
+    thing: Object | None = made.get(key) or intent.tables[key[0]].get(key[1])
+    if thing is None or not (key in made or sees(caller, thing, intent)):
+        raise IntentError(field, key[1], f"there is no {key[0]} {key[1]!r}")
+    return thing
+
+
+def _check_outside(
+    field: str, network_id: str, addresses: Iterable[str], wish: Router | FloatingIp, intent: Intent
+) -> None:
+    """Check addresses in an external network: there a tenant takes what is in a subnet and nobody's yet."""
+    subnets = list(intent.referring("network", network_id, "subnet"))
+    taken = {subnet.gateway_ip for subnet in subnets}
+    for port in intent.referring("network", network_id, "port"):
+        taken.update(text.partition("/")[0] for text in port.ip_addresses)
+    for router in intent.referring("network", network_id, "router"):
+        taken.update(router.gateway_ips if router.id != wish.id else ())
+    for floating in intent.referring("network", network_id, "floating_ip"):
+        taken.update([floating.address] if floating.id != wish.id else ())
+    for text in addresses:
+        address = ipaddress.ip_address(text)
+        if not any(address in ipaddress.ip_network(subnet.cidr) for subnet in subnets):
+            raise IntentError(field, text, f"{text} is in no subnet of the external network")
+        if text in taken:
+            raise ConflictError(field, text, f"{text} is taken")
+
+
+def _meets_others(caller: Caller, wish: Object | Removal, intent: Intent) -> bool:
+    """Tell whether a conflict may be with what is not there for the caller: beside what it names, or on it."""
+    if isinstance(wish, Removal):
+        keys = [(wish.kind, wish.id)]
+    else:
+        keys = [(kind_of(wish), wish.id), *(key for _, key in references(wish))]
+    outside = {id_ for id_, network in intent.networks.rows.items() if network.external}
+    return any(
+        not sees(caller, other, intent)
+        for kind, id_ in keys
+        if kind != "network" or id_ not in outside
+        for of in KINDS
+        for other in intent.referring(kind, id_, of)
+    )
+
+
+def check_given(caller: Caller, kind: Kind, fields: Iterable[str]) -> None:
+    """Refuse fields that a caller gives for an object that is there.
+
+    Of a VPN that is so whatever the value: else an owner would find out what is hidden by saying what it may be.
+    """
+    if caller.role == "owner" and kind == "bgpvpn":
+        for field in fields:
+            if field not in OF_OWN_VPN:
+                raise ForbiddenError(field, None, f"{field} of a bgpvpn is for operators to set; {caller}")
+
+
 def check(caller: Caller, changes: Iterable[Change], intent: Intent) -> None:
     """Refuse planned changes that are not for this caller, with ForbiddenError; `intent` is as it was before."""
     if caller.role == "operator":
@@ -84,20 +221,22 @@ def check(caller: Caller, changes: Iterable[Change], intent: Intent) -> None:
         before: Object | None = intent.tables[change.kind].get(change.id)
         for thing in (before, change.thing):
             if thing is not None and project_of(thing, intent) != caller.project_id:
-                raise ForbiddenError("id", change.id, f"{change.kind} {change.id!r} is not of your project")
+                known = before is None or sees(caller, before, intent)
+                what = f"{change.kind} {change.id!r}" if known else "what would change with it"
+                raise ForbiddenError("id", None, f"{what} is not of your project; {caller}")
         if change.kind == "bgpvpn" and before is not None and change.thing is not None:
-            _check_fields(change.kind, before, change.thing, _but(change.thing, OF_OWN_VPN))
+            _check_fields(caller, change.kind, before, change.thing, _but(change.thing, OF_OWN_VPN))
         elif change.kind not in OWNED:
-            raise ForbiddenError("id", change.id, f"a {change.kind} is for operators to make, change and remove")
+            raise ForbiddenError("id", None, f"a {change.kind} is for operators to make, change and remove; {caller}")
         elif change.thing is not None:
-            _check_fields(change.kind, before, change.thing, FOR_OPERATORS.get(change.kind, ()))
+            _check_fields(caller, change.kind, before, change.thing, FOR_OPERATORS.get(change.kind, ()))
 
 
-def _but(thing: Object, fields: Iterable[str]) -> tuple[str, ...]:
-    return tuple(field.name for field in attrs.fields(type(thing)) if field.name not in fields)
+def _but(thing: Object, fields: Iterable[str]) -> Iterator[str]:
+    return (field.name for field in attrs.fields(type(thing)) if field.name not in fields)
 
 
-def _check_fields(kind: Kind, before: Object | None, after: Object, fields: Iterable[str]) -> None:
+def _check_fields(caller: Caller, kind: Kind, before: Object | None, after: Object, fields: Iterable[str]) -> None:
     for field in fields:
         value = getattr(after, field)
         if before is not None:
@@ -107,4 +246,4 @@ def _check_fields(kind: Kind, before: Object | None, after: Object, fields: Iter
         else:
             usual = attrs.fields_dict(type(after))[field].default
         if value != usual:
-            raise ForbiddenError(field, value, f"{field} of {kind} {title(after)!r} is for operators to set")
+            raise ForbiddenError(field, value, f"{field} of {kind} {title(after)!r} is for operators to set; {caller}")

@@ -386,8 +386,7 @@ class RunningNode:
 
     def write(self, wishes: Sequence[Object | Removal], caller: Caller = OPERATOR) -> list[Change]:
         """Do all wishes or none: checked, then stored, then in the tables. IntentError or StoreError: none is done."""
-        changes = self.intent.plan(wishes, time.time())
-        access.check(caller, changes, self.intent)
+        changes = access.plan(caller, wishes, self.intent, time.time())
         self.store.write(changes)
         self.intent.apply(changes)
         self._unseen.update((change.kind, change.id) for change in changes)

@@ -77,8 +77,7 @@ class FakeNode:
             self.intent.load(self.intent.plan([thing], self.wall), configured=True)
 
     def write(self, wishes: Sequence[Object | Removal], caller: Caller = OPERATOR) -> list[Change]:
-        changes = self.intent.plan(wishes, self.wall)
-        access.check(caller, changes, self.intent)
+        changes = access.plan(caller, wishes, self.intent, self.wall)
         self.store.write(changes)
         self.intent.apply(changes)
         self.wall += 1
