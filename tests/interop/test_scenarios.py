@@ -1,8 +1,8 @@
 """The scenarios by which OpenStack judges a BGPVPN service, with network namespaces as its servers.
 
-They are the 25 scenario tests of neutron-tempest-plugin for BGPVPN, which need virtual machines, replayed from what they
-say that they do; the names are theirs.  Both nodes are told the same, as by one controller; servers of network A are on
-one node and those of network B on the other.
+They are the 25 scenario tests of neutron-tempest-plugin for BGPVPN, which need virtual machines, replayed from what
+they say that they do; the names are theirs.  Both nodes are told the same, as by one controller; servers of network A
+are on one node and those of network B on the other.
 
 Routers of Neutron are there for floating addresses; ours must not be disturbed by them, and one that is bound to a
 VPN brings its networks with it.
