@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -28,6 +28,7 @@ from bgpvpn.intent import KINDS, Association, Bgpvpn, Intent, Key, Kind, Network
 from bgpvpn.objects import Route
 
 PROJECT = "bagpipe"
+PLACE = "bagpipe-place:"
 TYPE_NAMES = {"l3": "ipvpn", "l2": "evpn"}
 
 
@@ -146,15 +147,17 @@ def _lead(draft: _Draft, vpn: Bgpvpn, association: Association) -> None:
 # Places
 
 
-def _place(draft: _Draft, request: Attach, plug: Plug) -> str:
-    """Say in which network the stations of an interface are, and return its id."""
+def _place(draft: _Draft, request: Attach, plug: Plug, known: str | None) -> str:
+    """Say in which network the stations of an interface are, and return its id; `known`: where the station was."""
     own, lonely = _id("", request.instance), _id("place", plug.interface)
     stations = draft.stations(plug.interface)
     if any(port.project_id != PROJECT for port in stations):
         raise RequestError(f"local_port: {plug.interface} is the interface of a port that others made")
-    before = next((port.network_id for port in stations), None)
-    id_ = before if before is not None and before != lonely else own if request.direction != "to-port" else lonely
-    assert id_ is not None
+    before = next((port.network_id for port in stations), known)
+    if request.direction == "to-port":
+        id_ = before or lonely
+    else:
+        id_ = own if before is None or before.startswith(PLACE) else before
     name = request.instance if id_ == own else ""
     network = draft.get("network", id_) or Network(id=id_, name=name, project_id=PROJECT, host_addresses=True)
     draft.put(attrs.evolve(network, fallback_mac=None if request.fallback is None else request.fallback.mac))
@@ -205,18 +208,29 @@ def _tidy_network(draft: _Draft, network: str | None) -> None:
 
 
 def _attach_plugged(draft: _Draft, vpn: Bgpvpn, request: Attach, plug: Plug) -> None:
-    """Let a station be behind an interface, and an instance know it there only."""
-    network, mac = _place(draft, request, plug), request.endpoint.mac
+    """Let a station be behind an interface; if the instance knows it elsewhere, it has moved, with all that it has."""
+    mac = request.endpoint.mac
+    before = next(((bound, port) for bound, port in _stations(draft, vpn) if port.mac_address == mac), None)
+    network = _place(draft, request, plug, None if before is None else before[1].network_id)
     port = next((port for port in draft.referring("network", network, "port") if port.mac_address == mac), None)
-    if port is None:
+    if port is not None:
+        port = attrs.evolve(port, interface=plug.interface, ovs=plug.ovs)
+    elif before is not None:
+        port = attrs.evolve(before[1], network_id=network, interface=plug.interface, ovs=plug.ovs)
+        draft.remake(port)
+        _tidy_network(draft, before[1].network_id)
+    else:
         names = (_id("", f"{plug.interface}:{mac}{more}") for more in ("", *(f":{number}" for number in range(2, 100))))
         free = next(name for name in names if draft.get("port", name) is None)
         port = Port(id=free, project_id=PROJECT, network_id=network, mac_address=mac, interface=plug.interface)
-    port = attrs.evolve(port, interface=plug.interface, ovs=plug.ovs)
-    _bind(draft, port, vpn, request)
-    for association, other in _stations(draft, vpn):
-        if other.mac_address == mac and other.id != port.id:
-            _unbind(draft, other, vpn, association, None)
+        port = attrs.evolve(port, ovs=plug.ovs)
+    if before is None or before[1].id == port.id:
+        _bind(draft, port, vpn, request)
+        return
+    bound, other = before  # it is in both places: what it has in this instance is where it is now
+    port = attrs.evolve(port, ip_addresses=(*port.ip_addresses, *other.ip_addresses))
+    _bind(draft, port, vpn, request, bound.routes)
+    _unbind(draft, other, vpn, bound, None)
 
 
 def _stations(draft: _Draft, vpn: Bgpvpn) -> list[tuple[Association, Port]]:
@@ -225,19 +239,20 @@ def _stations(draft: _Draft, vpn: Bgpvpn) -> list[tuple[Association, Port]]:
     return [(each, draft.get("port", each.port_id)) for each in bound if each.port_id is not None]
 
 
-def _bind(draft: _Draft, port: Port, vpn: Bgpvpn, request: Attach) -> None:
-    """Let a station have an endpoint in an instance."""
+def _bind(draft: _Draft, port: Port, vpn: Bgpvpn, request: Attach, further: Iterable[Route] = ()) -> None:
+    """Let a station have an endpoint in an instance, and `further` ones."""
     endpoint = request.endpoint
     bound = {each.bgpvpn_id: each for each in draft.referring("port", port.id, "association")}
     association = bound.get(vpn.id) or Association(
         id=_id("bound", f"{vpn.id} {port.id}"), bgpvpn_id=vpn.id, port_id=port.id
     )
     if vpn.type == "l3":
-        routes = _routes_but(association, endpoint)
+        routes = {route.prefix: route for route in (*further, *association.routes)}
+        routes = {prefix: route for prefix, route in routes.items() if prefix not in (endpoint.host, endpoint.subnet)}
         prefix = endpoint.subnet if request.whole_subnet else endpoint.host
-        routes.append(Route(type="prefix", prefix=prefix, local_pref=request.local_pref))
+        routes[prefix] = Route(type="prefix", prefix=prefix, local_pref=request.local_pref)
         association = attrs.evolve(
-            association, advertise_fixed_ips=False, routes=tuple(routes), direction=request.direction
+            association, advertise_fixed_ips=False, routes=tuple(routes.values()), direction=request.direction
         )
     draft.put(association)
     _lead(draft, vpn, association)
@@ -264,7 +279,10 @@ def _unbind(draft: _Draft, port: Port, vpn: Bgpvpn, association: Association, en
     """Take an endpoint of a station, or the whole station, out of an instance."""
     stays = False
     if endpoint is not None and vpn.type == "l3":
-        association = attrs.evolve(association, routes=tuple(_routes_but(association, endpoint)))
+        gone = (endpoint.host, endpoint.subnet)
+        association = attrs.evolve(
+            association, routes=tuple(route for route in association.routes if route.prefix not in gone)
+        )
         stays = bool(association.routes)
     elif endpoint is not None and endpoint.address is not None:
         stays = any(each != endpoint.address for each in port.ip_addresses)
@@ -279,11 +297,6 @@ def _unbind(draft: _Draft, port: Port, vpn: Bgpvpn, association: Association, en
     else:
         draft.drop("port", port.id)
         _tidy_network(draft, port.network_id)
-
-
-def _routes_but(association: Association, endpoint: Endpoint) -> list[Route]:
-    """Return the routes of a station in an instance but for those of an endpoint."""
-    return [route for route in association.routes if route.prefix not in (endpoint.host, endpoint.subnet)]
 
 
 def _keep_addresses(draft: _Draft, port: Port, gone: str | None = None) -> None:
