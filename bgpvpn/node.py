@@ -1,7 +1,8 @@
 """Start here: all tables of a node, who writes and who reads each, and the stages between them.
 
     table                written by                         read by
-    intent.*             RunningNode.write                  Segments
+    intent.*             RunningNode.write                  Segments, Advertising
+    rib (of speakers)    Advertising                        AdjRibOut of their peers
     segments, endpoints  Segments                           Instances
     leases.table         Instances                          the store (before anything leaves the node)
     rib (per source)     AdjRibIn, Announcing, Memberships  Importing, AdjRibOut
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import attrs
 
+from bgpvpn.advertising import Advertising
 from bgpvpn.allocate import Leases
 from bgpvpn.announcing import Announcing
 from bgpvpn.desired import Desired, ObjectKey, Status, Tunnel
@@ -177,6 +179,7 @@ class Node:
             usable=self.refusal,
         )
         self.announcing = Announcing(self.originated, status, self.rib)
+        self.advertising = Advertising(intent, self.rib, interner, settings.host)
         self.memberships = Memberships(self.interest, self.rib, settings, interner)
         self.tunnels = Tunnels(settings, self.instances, self.vias, self.rib, desired)
 
@@ -186,7 +189,8 @@ class Node:
 
     def work_out(self, now: float, wall: float, most: int) -> int:
         """Run every stage but the last, so that leases can be kept before what was built from them is announced."""
-        done = self.segments.step()
+        done = self.advertising.step()
+        done += self.segments.step()
         done += self.instances.step(wall)
         done += self.memberships.step()
         done += self.importing.step(most)
