@@ -27,9 +27,10 @@ import bgpvpn
 from bgpvpn import log as logs
 from bgpvpn import systemd
 from bgpvpn.api.app import application
+from bgpvpn.api.callers import Callers
 from bgpvpn.api.server import ApiServer
 from bgpvpn.bagpipe import app as bagpipe
-from bgpvpn.bagpipe.looking_glass import LookingGlass
+from bgpvpn.bagpipe.looking_glass import LookingGlass, Recent
 from bgpvpn.bagpipe.request import Bridges
 from bgpvpn.config import Config, ConfigError
 from bgpvpn.dataplane.dryrun import DryRun
@@ -97,7 +98,8 @@ async def _serve(config: Config) -> None:
     try:
         node = RunningNode(config, store, dataplane)
         api = config.api
-        servers = [ApiServer(application(node), path=Path(api.socket), group=api.group, mode=api.mode, tcp=api.tcp)]
+        app = application(node, Callers(api.client))
+        servers = [ApiServer(app, path=Path(api.socket), group=api.group, mode=api.mode, tcp=api.tcp)]
         if config.bagpipe.listen is not None:
             servers.append(_bagpipe(config, node, config.bagpipe.listen))
         node.start()
@@ -130,7 +132,9 @@ def _bagpipe(config: Config, node: RunningNode, at: tuple[str, int]) -> ApiServe
     """Return what serves the clients of bagpipe-bgp."""
     options = config.bagpipe
     bridges = Bridges(options.ipvpn_bridge, options.evpn_bridge, options.evpn_port)
-    return ApiServer(bagpipe.application(node, LookingGlass(node), bridges), path=None, tcp=at)
+    recent = Recent()
+    logging.getLogger().addHandler(recent)
+    return ApiServer(bagpipe.application(node, LookingGlass(node, config, recent), bridges), path=None, tcp=at)
 
 
 def _dataplane(config: Config) -> Netlink | DryRun:

@@ -88,6 +88,15 @@ def endpoints(port: Port, association: Association) -> list[tuple[str | None, in
     return [*routes] or [(str(ipaddress.ip_network(text)), None) for text in port.ip_addresses] or [(None, None)]
 
 
+def gateway_of(intent: Intent, vpn: Bgpvpn) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | None:
+    """Return the first gateway where the stations of an instance are, with the length of its subnet."""
+    for network in dict.fromkeys(port.network_id for port, _ in members(intent, vpn)):
+        for subnet in intent.referring("network", network or "", "subnet"):
+            if subnet.gateway_ip is not None:
+                return ipaddress.ip_interface(f"{subnet.gateway_ip}/{subnet.cidr.partition('/')[2]}")
+    return None
+
+
 # Instances
 
 
