@@ -3,6 +3,11 @@
     [intent.peers] -----sync--> Settings, Endpoint --> Transport.add_peer, change_peer, remove_peer, add_range ...
                           |
     [intent.policies] ----+---> Terms -------------> Neighbour.change: no session ends
+    [intent.speakers] ----+
+
+A speaker says which own routes its peers hear, and the AS that they know us by unless they say one themselves; of
+several speakers with different ones it is the one with the lowest id.  An external peer without an export policy hears
+what its speakers say and nothing else: that it was put into them is what RFC 8212 asks for.
 
 A policy is compiled once for all neighbours that it treats the same, so that they have the same Terms.  A wish whose
 address is a prefix stands for all neighbours that connect from there; they come and go with their sessions.
@@ -21,15 +26,17 @@ from weakref import WeakValueDictionary
 import attrs
 
 from bgpvpn import rules, sessions, trial, views
+from bgpvpn.advertising import FAMILY_OF
 from bgpvpn.config import NodeConfig
 from bgpvpn.intent import Intent
-from bgpvpn.objects import IntentError, Peer, Policy
+from bgpvpn.objects import IntentError, Peer, Policy, Speaker
 from bgpvpn.policies import BUILT_IN
 from bgpvpn.statuses import Verdict
 from bgpvpn.views import Plain
 from speaker import policy
-from speaker.decision import LOCAL
+from speaker.decision import LOCAL, is_own, local
 from speaker.engine import Engine
+from speaker.outward import UNICAST
 from speaker.peer import Peer as Neighbour
 from speaker.session import Settings
 from speaker.signatures import AoKey
@@ -75,8 +82,9 @@ class Peering:
         self._time = time
         self._dirty = intent.peers.reader()
         self._dirty_policies = intent.policies.reader()
+        self._dirty_speakers = intent.speakers.reader()
         self._wish_of: dict[str, str] = {}  # address of a neighbour -> id of the wish that it is there for
-        self._ranges: dict[str, Peer] = {}  # id -> the wish by which its range was made
+        self._ranges: dict[str, tuple[Peer, Settings]] = {}  # id -> the wish by which its range was made
         self._read: dict[str, tuple[Policy, policy.Policy]] = {}  # by name: as it is wished, and what that says
         self._compiled: WeakValueDictionary[tuple[tuple[Family, policy.Policy], ...], Decide] = WeakValueDictionary()
 
@@ -84,11 +92,16 @@ class Peering:
         """Make the speaker's peers those of the intent."""
         dirty = self._dirty.take()
         policies = self._dirty_policies.take()
-        if not dirty and not policies:
+        speakers = self._dirty_speakers.take()
+        if not dirty and not policies and not speakers:
             return
         for name in policies:
             self._read.pop(name, None)
         peers = self._intent.peers
+        for id_, before in speakers.items():
+            for speaker in filter(None, (before, self._intent.speakers.get(id_))):
+                for peer in filter(None, map(peers.get, speaker.peers)):
+                    dirty.setdefault(peer.id, peer)
         for id_, seen in dirty.items():
             wish = peers.get(id_)
             if seen is not None and (wish is None or wish.address != seen.address):
@@ -107,15 +120,22 @@ class Peering:
         for wish in peers.rows.values():
             if wish.id not in dirty and any(name in policies for _, name in wish.policies()):
                 self._treat(wish)
-        self._engine.own.asns = frozenset(
-            {self._node.local_as, *(each.local_as for each in peers.rows.values() if each.local_as)}
-        )
+        self._engine.own.asns = frozenset({self._node.local_as, *map(self._local_as, peers.rows.values())})
 
     def addresses(self, wish: Peer) -> list[str]:
         """Return where the neighbours are that are there for a wish: one, or those of a prefix."""
         if not wish.dynamic:
             return [canonical(wish.address)]
         return [address for address, id_ in self._wish_of.items() if id_ == wish.id]
+
+    def of_speaker(self, speaker: Speaker) -> list[str]:
+        """Return the addresses of the neighbours that are there for a speaker's peers."""
+        return [
+            address
+            for wish in filter(None, map(self._intent.peers.get, speaker.peers))
+            for address in self.addresses(wish)
+            if self._wish_of.get(address) == wish.id
+        ]
 
     def neighbours(self) -> Iterator[tuple[str, Peer]]:
         """Yield the address of each neighbour that is there, and the wish for it."""
@@ -165,7 +185,9 @@ class Peering:
             row
             for row in views.in_rib(self._engine.rib, heard)
             if family in (None, row.family) and row.family in families and row.source != address
-            if row.source == LOCAL or self._engine.groups.reflecting
+            if row.source == LOCAL
+            or row.source in self._engine.neighbours[address].terms.hears
+            or (self._engine.groups.reflecting and not is_own(row.source))
         )
 
     def verdict(self, wish: Peer) -> Verdict:
@@ -176,7 +198,8 @@ class Peering:
             state, reason = sessions.verdict_of_range(wish, len(self.addresses(wish)))
         else:
             state, reason = sessions.verdict(wish, self._transport.peers.get(canonical(wish.address)))
-        unsaid = sessions.without_policy(wish, self._local_as(wish)) if state != "DOWN" else ""
+        spoken = {f"ipv{speaker.ip_version}" for speaker in self._speakers(wish)}
+        unsaid = sessions.without_policy(wish, self._local_as(wish), spoken) if state != "DOWN" else ""
         return state, "; ".join(filter(None, (reason, unsaid)))
 
     # The speaker's peers
@@ -203,7 +226,9 @@ class Peering:
 
     def _made(self, wish: Peer, address: str, settings: Settings) -> Neighbour:
         """Make a neighbour, and what reads and writes its routes."""
-        starting = self._starting()
+        starting, preserved = self._starting(), self._preserved()
+        # What speakers say leads past this node.
+        forwarding = [family for family in settings.families if preserved or family in UNICAST]
         peer = Neighbour(
             wish.name if wish.name and not wish.dynamic else address,
             settings,
@@ -211,7 +236,7 @@ class Peering:
             self._engine.interner,
             random.random,
             restarting=starting,
-            forwarding=frozenset(settings.families) if starting and self._preserved() else frozenset(),
+            forwarding=frozenset(forwarding) if starting else frozenset(),
         )
         self._wish_of[address] = wish.id
         self._treat(wish, address)
@@ -234,7 +259,8 @@ class Peering:
         """Let peers in a prefix connect, or change how; OSError or ValueError if it cannot be so."""
         settings, endpoint = self._settings(wish), _endpoint(wish, str(ipaddress.ip_network(wish.address)[0]))
         seen = self._ranges.get(wish.id)
-        if seen is not None and attrs.evolve(seen, **{name: getattr(wish, name) for name in TREATMENT}) == wish:
+        treatment = {name: getattr(wish, name) for name in TREATMENT}
+        if seen is not None and seen[1] == settings and attrs.evolve(seen[0], **treatment) == wish:
             self._treat(wish)
             return
         self._remove(wish)
@@ -248,15 +274,20 @@ class Peering:
                 password=endpoint.password,
                 ao_keys=endpoint.ao_keys,
             )
-            self._ranges[wish.id] = wish
+            self._ranges[wish.id] = (wish, settings)
 
     def _joined(self, id_: str, settings: Settings, address: str) -> tuple[Neighbour, Endpoint]:
         """Make the neighbour that connects from an address in a prefix."""
         wish = self._intent.peers[id_]
         return self._made(wish, address, settings), _endpoint(wish, address)
 
+    def _speakers(self, wish: Peer) -> list[Speaker]:
+        """Return the speakers that a peer is in, lowest id first."""
+        return sorted(self._intent.referring("peer", wish.id, "speaker"), key=lambda speaker: speaker.id)
+
     def _local_as(self, wish: Peer) -> int:
-        return wish.local_as or self._node.local_as
+        ours = next((speaker.local_as for speaker in self._speakers(wish)), self._node.local_as)
+        return wish.local_as or ours
 
     def _settings(self, wish: Peer) -> Settings:
         settings = Settings(
@@ -292,13 +323,24 @@ class Peering:
     def _terms(self, address: str, wish: Peer) -> Terms:
         limits = wish.prefix_limits
         other = limits.get(rules.EVERY_FAMILY, DEFAULT_LIMIT)
+        speakers = self._speakers(wish)
+        unsaid = self._unsaid(wish) & {FAMILY_OF[speaker.ip_version] for speaker in speakers}
         return Terms(
             importing=self._decide(address, wish, wish.import_policy),
-            exporting=self._decide(address, wish, wish.export_policy),
+            exporting=self._decide(address, wish, wish.export_policy, unsaid),
             client=wish.route_reflector_client,
             limits={family: limits.get(family.text, other) for family in map(Family.parse, wish.families)},
             paths_out=wish.paths_out if wish.add_path_send else 1,
+            hears=frozenset(local(speaker.id) for speaker in speakers),
+            own_only=unsaid,
         )
+
+    def _unsaid(self, wish: Peer) -> frozenset[Family]:
+        """Return the families of which an external peer has no export policy (RFC 8212)."""
+        policy = wish.export_policy
+        if wish.remote_as == self._local_as(wish) or isinstance(policy, str):
+            return frozenset()
+        return frozenset(Family.parse(text) for text in wish.families if text not in (policy or {}))
 
     def facts(self, address: str, wish: Peer) -> policy.Facts:
         """Return what a policy may ask of a neighbour."""
@@ -314,9 +356,16 @@ class Peering:
             kept = self._read[name] = (wish, wish.read())
         return kept[1]
 
-    def _decide(self, address: str, wish: Peer, wanted: str | Mapping[str, str] | None) -> Decide:
+    def _decide(
+        self,
+        address: str,
+        wish: Peer,
+        wanted: str | Mapping[str, str] | None,
+        accepted: frozenset[Family] = frozenset(),
+    ) -> Decide:
         """Return the decision of the policies that a neighbour has in one direction, by family.
 
+        `accepted`: families of which an external peer hears without a policy, too.
         A policy that is not given by family is about destinations, and lets memberships (RFC 4684) through; "reject"
         does not.
         """
@@ -326,7 +375,8 @@ class Peering:
         for family in sorted(map(Family.parse, wish.families)):
             name = wanted.get(family.text) if isinstance(wanted, Mapping) else wanted
             if name is None:
-                name = "accept" if facts.remote_as == facts.local_as else "reject"  # RFC 8212 section 3
+                internal = facts.remote_as == facts.local_as
+                name = "accept" if internal or family in accepted else "reject"  # RFC 8212 section 3
             elif family is Family.RTC and not isinstance(wanted, Mapping) and name != "reject":
                 name = "accept"
             if name not in by_name:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import bgpvpn
-from bgpvpn import access, sessions, statuses, views
+from bgpvpn import access, sessions, speaker_view, statuses, views
 from bgpvpn.access import OPERATOR, Caller
 from bgpvpn.allocate import Leases
 from bgpvpn.config import Config
@@ -47,7 +47,7 @@ from bgpvpn.reconcile import Reconciler
 from bgpvpn.statuses import ACTIVE
 from bgpvpn.views import Plain
 from speaker.adj_rib_in import AdjRibIn
-from speaker.decision import LOCAL
+from speaker.decision import LOCAL, local
 from speaker.engine import Engine
 from speaker.monitor import Identity
 from speaker.refusal import Own
@@ -408,7 +408,7 @@ class RunningNode:
         if kind == "peer":
             state, reason = self.peering.verdict(self.intent.peers[id_])
         else:
-            state, reason = statuses.verdict(self.node, kind, id_)
+            state, reason = statuses.verdict(self.node, kind, id_, self.peering.verdict)
         # A change that was just made is looked at in the next turn of the loop.
         observed = revision - 1 if (kind, id_) in self._unseen else revision
         return {"state": state, "reason": reason, "observed_revision": observed}
@@ -465,7 +465,8 @@ class RunningNode:
         received: bool,
     ) -> list[Plain]:
         """Return the routes that fit all that is given, at most so many; LookupError if there is no such source."""
-        sources = None if source is None else [LOCAL] if source == LOCAL else self.peering.find(source)
+        own = [LOCAL, *map(local, self.intent.speakers)]  # of speakers too
+        sources = None if source is None else own if source == LOCAL else self.peering.find(source)
         if sources == [] and not any(
             source in (wish.name, wish.id, wish.address) for wish in self.intent.peers.rows.values()
         ):
@@ -510,12 +511,16 @@ class RunningNode:
         return views.explain_port(self.node, port_id, self._told())
 
     def advertised(self, speaker_id: str) -> list[Plain]:
-        """Return the routes of a speaker that is there, by destination."""
-        return []
+        """Return the routes of a speaker that is there, by destination (`speaker_view.advertised`)."""
+        speaker = self.intent.speakers[speaker_id]
+        told = {name: self.engine.neighbours[name].adj_rib_out for name in self.peering.of_speaker(speaker)}
+        return speaker_view.advertised(self.node, speaker, told)
 
     def learned(self, speaker_id: str) -> list[Plain]:
-        """Return what the peers of a speaker that is there told it, in its address family."""
-        return []
+        """Return what the peers of a speaker told, in its address family (`speaker_view.learned`)."""
+        speaker = self.intent.speakers[speaker_id]
+        heard = {name: self.engine.neighbours[name].adj_rib_in for name in self.peering.of_speaker(speaker)}
+        return speaker_view.learned(self.node, speaker, heard)
 
     def _heard(self) -> dict[str, AdjRibIn]:
         return {name: each.adj_rib_in for name, each in self.engine.neighbours.items()}

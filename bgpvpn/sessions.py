@@ -6,7 +6,7 @@ Texts of a peer are escaped where they came in (`speaker.notification.escape`), 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from bgpvpn.objects import Peer as Wish
 from bgpvpn.statuses import ACTIVE, Verdict
@@ -21,6 +21,7 @@ from speaker.values import Family
 def session(wish: Wish, address: str, peer: Peer, neighbour: Neighbour, rib: Rib, now: float) -> Plain:
     """Return one session, of the neighbour at an address."""
     counters, negotiated, heard = peer.counters, peer.negotiated, neighbour.adj_rib_in
+    spoken = {family.text for family in neighbour.terms.own_only}
     routes_in: Counter[str] = Counter()
     for (family, source), table in rib.tables.items():
         if peer_of(source) == neighbour.name and table:
@@ -55,8 +56,8 @@ def session(wish: Wish, address: str, peer: Peer, neighbour: Neighbour, rib: Rib
         if peer.held is None
         else {"reason": peer.held.reason, "for_s": round(peer.held.until - now, 1)},
         "import_policy": _policy(wish.import_policy, peer),
-        "export_policy": _policy(wish.export_policy, peer),
-        "without_policy": without_policy(wish, peer.settings.local_as),
+        "export_policy": _policy(wish.export_policy, peer, spoken),
+        "without_policy": without_policy(wish, peer.settings.local_as, spoken),
         "prefixes": _prefixes(neighbour),
     }
     if wish.dynamic:
@@ -79,9 +80,10 @@ def _texts(families: Iterable[Family]) -> list[str]:
     return sorted(family.text for family in families)
 
 
-def _policy(wanted: str | Mapping[str, str] | None, peer: Peer) -> str | dict[str, str]:
-    if isinstance(wanted, Mapping):
-        return dict(wanted)
+def _policy(wanted: str | Mapping[str, str] | None, peer: Peer, spoken: Collection[str] = ()) -> str | dict[str, str]:
+    """Return the policies of a direction; `spoken` are families of which own routes alone pass without one."""
+    if isinstance(wanted, Mapping) or (wanted is None and spoken):
+        return dict(wanted or {}) | dict.fromkeys(sorted(spoken), "own routes")
     return wanted or ("accept" if peer.settings.ibgp else "reject")
 
 
@@ -153,8 +155,11 @@ def verdict_of_range(wish: Wish, neighbours: int) -> Verdict:
     return "ACTIVE", f"{neighbours} of at most {wish.dynamic_limit} neighbours are there"
 
 
-def without_policy(wish: Wish, local_as: int) -> str:
-    """Say what of an external peer is rejected because nothing is said of it (RFC 8212 section 3); "": nothing."""
+def without_policy(wish: Wish, local_as: int, spoken: Collection[str] = ()) -> str:
+    """Say what of an external peer is rejected because nothing is said of it (RFC 8212 section 3); "": nothing.
+
+    `spoken`: families of which it hears what its speakers say.
+    """
     if wish.remote_as == local_as:
         return ""
     said = []
@@ -162,8 +167,13 @@ def without_policy(wish: Wish, local_as: int) -> str:
         (wish.import_policy, "import", "all routes of this external peer are rejected", "its routes are rejected"),
         (wish.export_policy, "export", "this external peer is told no routes", "it is told none"),
     ):
-        if policy is None:
+        known = spoken if what == "export" else ()
+        if policy is None and not known:
             said.append(f"no {what} policy: {all_of_it} (RFC 8212)")
-        elif not isinstance(policy, str) and (missing := [each for each in wish.families if each not in policy]):
+            continue
+        if isinstance(policy, str):
+            continue
+        missing = [each for each in wish.families if each not in (policy or ()) and each not in known]
+        if missing:
             said.append(f"no {what} policy for {', '.join(missing)}: {of_these} (RFC 8212)")
     return "; ".join(said)

@@ -1,6 +1,7 @@
 """What became of each wish, in one word and a reason: from the tables to the `status` of an object in the API.
 
-ACTIVE   it is in the kernel (a peer: its session is established; a policy: a peer uses it)
+ACTIVE   it is in the kernel (a peer: its session is established; a policy: a peer uses it; a speaker: all its peers are
+         there; what speakers tell: one does, to peers that are there)
 PENDING  it waits for something that the reason names
 DOWN     nothing is to be done: administratively down, or bound to nothing
 ERROR    the kernel refused it
@@ -8,21 +9,26 @@ ERROR    the kernel refused it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from bgpvpn.desired import ObjectKey
 from bgpvpn.ipvpn import AFI_OF
 from bgpvpn.node import Node
 from bgpvpn.objects import (
+    Advertisement,
     Association,
     Bgpvpn,
+    FloatingIp,
     Kind,
     Network,
+    Peer,
     Policy,
     Port,
     Router,
+    Speaker,
     Subnet,
+    title,
 )
 from bgpvpn.segment import Segment
 from speaker.values import prefix_text
@@ -33,8 +39,8 @@ Verdict = tuple[str, str]
 ACTIVE: Verdict = ("ACTIVE", "")
 
 
-def verdict(node: Node, kind: Kind, id_: str) -> Verdict:
-    """Return what became of an object that is there; peers are judged by their sessions, elsewhere."""
+def verdict(node: Node, kind: Kind, id_: str, of_peer: Callable[[Peer], Verdict] = lambda _: ACTIVE) -> Verdict:
+    """Return what became of an object that is there; `of_peer` judges peers, by their sessions."""
     thing = node.intent.tables[kind][id_]
     match thing:
         case Port():
@@ -49,10 +55,18 @@ def verdict(node: Node, kind: Kind, id_: str) -> Verdict:
             return _bgpvpn(node, thing)
         case Association():
             return _association(node, thing)
+        case Speaker():
+            return _speaker(node, thing, of_peer)
+        case Advertisement():
+            return _told_by(node, [thing.speaker_id], of_peer)
+        case FloatingIp():
+            return _floating_ip(node, thing, of_peer)
+        case Peer():
+            return of_peer(thing)
         case Policy():
             used = any(True for _ in node.intent.referring("policy", thing.id, "peer"))
             return ACTIVE if used else ("DOWN", "no peer uses it")
-    raise AssertionError(f"{kind} has no verdict here")
+    raise AssertionError(f"{kind} has no verdict")
 
 
 def worst(node: Node, keys: Iterable[ObjectKey]) -> Verdict:
@@ -142,7 +156,8 @@ def _router(node: Node, router: Router) -> Verdict:
     if not router.admin_state_up:
         return "DOWN", "administratively down"
     if not any(True for _ in node.intent.referring("router", router.id, "association")):
-        return "DOWN", "bound to no VPN"
+        untold = node.advertising.reason_untold("router", router.id) if router.gateway_network_id else "bound to no VPN"
+        return ("DOWN", untold) if untold else ACTIVE
     networks = {node.intent.subnets[id_].network_id for id_ in router.subnet_ids}
     segments = [segment for network_id in sorted(networks) for segment in node.segments.of(network_id)]
     return _segments(node, segments) if segments else ("DOWN", "its networks have no port on this node that is up")
@@ -160,3 +175,54 @@ def _refused(node: Node, association: Association) -> Iterator[str]:
         for (family, prefix), reason in islice(leak.refused.items(), 1):
             example = prefix_text(prefix, AFI_OF[family])
             yield f"{len(leak.refused)} routes are not announced, {example} among them: {reason}"
+
+
+def _speaker(node: Node, speaker: Speaker, of_peer: Callable[[Peer], Verdict]) -> Verdict:
+    """Return the worst of the peers that are to hear it."""
+    peers = [node.intent.peers[id_] for id_ in speaker.peers]
+    if not peers:
+        return "DOWN", "no peer is in it"
+    verdicts = [(f"peer {title(peer)}", of_peer(peer)) for peer in peers]
+    known = [f"peer {title(peer)} knows this node as AS {asn}" for peer, asn in _otherwise(node, speaker, peers)]
+    for state in ("ERROR", "PENDING"):
+        reasons = [f"{called}: {reason}" for called, (found, reason) in verdicts if found == state]
+        if reasons:
+            return state, "; ".join([*reasons, *known])
+    if all(state == "DOWN" for _, (state, _) in verdicts):
+        return "DOWN", "its peers are administratively down"
+    untold = [] if node.advertising.told.get(speaker.id) else ["there is nothing to tell"]
+    return "ACTIVE", "; ".join([*untold, *known])
+
+
+def _otherwise(node: Node, speaker: Speaker, peers: Iterable[Peer]) -> Iterator[tuple[Peer, int]]:
+    """Yield the peers that know us by another AS than that of a speaker which they are in."""
+    for peer in peers:
+        first = min(node.intent.referring("peer", peer.id, "speaker"), key=lambda each: each.id)
+        asn = peer.local_as or first.local_as
+        if asn != speaker.local_as:
+            yield peer, asn
+
+
+def _floating_ip(node: Node, floating: FloatingIp, of_peer: Callable[[Peer], Verdict]) -> Verdict:
+    untold = node.advertising.reason_untold("floating_ip", floating.id)
+    if untold:
+        return "DOWN", untold
+    places = node.advertising.places("floating_ip", floating.id)
+    own = [id_ for (id_, to), offer in places.items() if node.advertising.told[id_][to] == offer]
+    if places and not own:
+        id_, to = next(iter(places))
+        return "DOWN", f"something else is told of it: {node.advertising.why(node.advertising.told[id_][to])}"
+    return _told_by(node, own, of_peer)
+
+
+def _told_by(node: Node, speakers: Iterable[str], of_peer: Callable[[Peer], Verdict]) -> Verdict:
+    """Return what became of a route that some speakers tell: what is best of them."""
+    verdicts: dict[str, str] = {}
+    for id_ in speakers:
+        speaker = node.intent.speakers[id_]
+        state, reason = _speaker(node, speaker, of_peer)
+        verdicts.setdefault(state, f"speaker {title(speaker)}: {reason}")
+    if "ACTIVE" in verdicts:
+        return ACTIVE
+    state = next((state for state in ("PENDING", "ERROR", "DOWN") if state in verdicts), "PENDING")
+    return state, verdicts.get(state, "it is about to be told")

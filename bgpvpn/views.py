@@ -20,7 +20,7 @@ from bgpvpn.prefixes import IP_PREFIX, is_overlaid
 from bgpvpn.segment import Endpoint, Segment
 from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
-from speaker.decision import LLGR_STALE, LOCAL, Candidate, local_pref, tiers
+from speaker.decision import LLGR_STALE, Candidate, is_own, local, local_pref, tiers
 from speaker.path import Path
 from speaker.rib import Rib, peer_of
 from speaker.values import Family, Mac, RouteTarget, address_text, key_text, prefix_bytes, prefix_text
@@ -298,7 +298,7 @@ def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: M
     answer["refused"] = list(_refused(heard, is_about))
     kept: set[tuple[Family, bytes]] = set()
     for (its_family, source), table in node.rib.tables.items():
-        if source == LOCAL:
+        if is_own(source):
             continue
         for key, path in table.rows.items():
             if not is_about(its_family, key):
@@ -325,6 +325,7 @@ def explain_prefix(node: Node, text: str, heard: Mapping[str, AdjRibIn], told: M
         for its_family, key in node.originated.rows
         if its_family is family and key[8:] == prefix
     ]
+    answer["own"] += _own_of_speakers(node, network, told)
     said = list(_bridged(node, network.network_address.packed)) if network.prefixlen == network.max_prefixlen else []
     if not said and not kept and not any(answer[part] for part in ("instances", "refused", "own")):
         unkept = "" if covering or reflecting else "; a route that no VPN of this node imports is not kept"
@@ -448,7 +449,7 @@ def worse(candidate: Candidate, than: Candidate) -> str:
     mine, others = candidate.path.attributes, than.path.attributes
     if local_pref(candidate.path) != local_pref(than.path):
         return f"LOCAL_PREF {local_pref(candidate.path)} is below {local_pref(than.path)}"
-    if (candidate.source == LOCAL) != (than.source == LOCAL):
+    if is_own(candidate.source) != is_own(than.source):
         return "our own routes come before received ones"
     if mine.as_path_length() != others.as_path_length():
         return f"AS_PATH of {mine.as_path_length()} is longer than {others.as_path_length()}"
@@ -475,6 +476,38 @@ def _own(node: Node, family: Family, key: bytes, told: Mapping[str, AdjRibOut]) 
         **_told(family, key, told),
         **path_plain(originated.path, family),
     }
+
+
+def _own_of_speakers(node: Node, network: Network, told: Mapping[str, AdjRibOut]) -> Iterator[Plain]:
+    """Yield the routes to a network that speakers tell, and who of their peers holds them."""
+    family = Family.IPV4 if network.version == 4 else Family.IPV6
+    key = prefix_bytes(str(network))
+    for speaker in node.intent.speakers.rows.values():
+        offer = node.advertising.told.get(speaker.id, {}).get(str(network))
+        table = node.rib.tables.get((family, local(speaker.id)))
+        path = table.get(key) if table is not None else None
+        if offer is None or path is None:
+            continue
+        plain: Plain = {
+            "family": family.text,
+            "nlri": key_text(family, key),
+            "announced": True,
+            "waits_for": [],
+            "speaker": title(speaker),
+            "why": node.advertising.why(offer),
+            "told_to": [],
+            "not_told_to": [],
+            **path_plain(path, family),
+        }
+        for peer, out in told.items():
+            sent = out.sent.get(family)
+            if sent is not None and any(source == local(speaker.id) for _, source, _ in sent.paths(key)):
+                plain["told_to"].append(source_text(peer))
+                continue
+            heard = local(speaker.id) in out.terms.hears
+            reason = out.reason_untold(family, key) if heard else f"it is no peer of speaker {title(speaker)}"
+            plain["not_told_to"].append({"peer": source_text(peer), "reason": reason})
+        yield plain
 
 
 def _told(family: Family, key: bytes, told: Mapping[str, AdjRibOut]) -> Plain:

@@ -107,6 +107,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "bgpvpn.node",
             "bgpvpn.views",
+            "bgpvpn.speaker_view",
             "bgpvpn.statuses",
             "bgpvpn.sessions",
             "bgpvpn.trial",

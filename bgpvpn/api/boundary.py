@@ -74,10 +74,10 @@ class Node(Protocol):
         """Walk the tables for a port that is there."""
 
     def advertised(self, speaker_id: str) -> list[Plain]:
-        """Return the routes of a speaker that is there, by destination: `views.advertised`."""
+        """Return the routes of a speaker that is there, by destination: `speaker_view.advertised`."""
 
     def learned(self, speaker_id: str) -> list[Plain]:
-        """Return what the peers of a speaker that is there told it, in its address family: `views.learned`."""
+        """Return what the peers of a speaker that is there told it, in its address family: `speaker_view.learned`."""
 
     def mrt(self, families: Sequence[str], *, pre_policy: bool) -> Iterator[bytes]:
         """Yield the routes of these families, or of all, as MRT records; ValueError names a family that is none."""
