@@ -11,7 +11,7 @@ import ipaddress
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -241,23 +241,35 @@ class Config:
     stations: tuple[BmpConfig, ...] = ()  # [[bmp]]
 
     @classmethod
-    def load(cls, path: Path) -> Config:
-        """Read a file; ConfigError with everything that is wrong in it."""
+    def load(cls, path: Path, beneath: Mapping[str, Any] | None = None) -> Config:
+        """Read a file; ConfigError with everything that is wrong in it. `beneath`: options that it adds to."""
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigError(path, [Fault("file", 0, f"cannot be read: {reason}")]) from error
-        return cls.parse(text, path)
+        return cls.parse(text, path, beneath)
 
     @classmethod
-    def parse(cls, text: str, path: Path) -> Config:
+    def parse(cls, text: str, path: Path, beneath: Mapping[str, Any] | None = None) -> Config:
         """Read the text of a file; paths of password files in it are relative to that of the file."""
         try:
             tree = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(path, [Fault("syntax", 0, str(error))]) from error
-        return _Reading(path, text, tree).config()
+        return _Reading(path, text, tree if beneath is None else _over(tree, beneath)).config()
+
+
+def _over(tree: dict[str, Any], beneath: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a file with further sections; those of the file count, with peers and [bagpipe] added."""
+    merged = {**beneath, **tree}
+    peers, more = tree.get("peer", []), beneath.get("peer", [])
+    if isinstance(peers, list):
+        there = [each.get("address") for each in peers if isinstance(each, dict)]
+        merged["peer"] = [*peers, *(each for each in more if each["address"] not in there)]
+    if isinstance(own := tree.get("bagpipe", {}), dict):
+        merged["bagpipe"] = {**beneath.get("bagpipe", {}), **own}
+    return merged
 
 
 SECTIONS: dict[str, type[Any]] = {

@@ -30,6 +30,7 @@ from bgpvpn.api.app import application
 from bgpvpn.api.callers import Callers
 from bgpvpn.api.server import ApiServer
 from bgpvpn.bagpipe import app as bagpipe
+from bgpvpn.bagpipe import conf
 from bgpvpn.bagpipe.looking_glass import LookingGlass, Recent
 from bgpvpn.bagpipe.request import Bridges
 from bgpvpn.config import Config, ConfigError
@@ -48,21 +49,35 @@ DEFAULT_CONFIG = "/etc/bgpvpn/bgpvpn.toml"
 
 
 @click.command()
-@click.option("--config", "path", default=DEFAULT_CONFIG, show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--config", "path", show_default=DEFAULT_CONFIG, type=click.Path(path_type=Path), help="The settings of the node."
+)
+@click.option(
+    "--bagpipe-config",
+    "bagpipe_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Stand in for bagpipe-bgp, as its bgp.conf says; without --config that file is enough.",
+)
 @click.option("--check-config", is_flag=True, help="Say all that is wrong with the configuration, and end.")
 @click.option("--drain", is_flag=True, help="Withdraw all routes, take all out of the kernel, end a running daemon.")
 @click.version_option(bgpvpn.__version__, prog_name="bgpvpnd")
-def main(path: Path, check_config: bool, drain: bool) -> None:
+def main(path: Path | None, bagpipe_path: Path | None, check_config: bool, drain: bool) -> None:
     """Run the BGP VPN daemon of this node in the foreground.
 
     What users want is kept over a stop, and over --drain.
     """
     try:
-        config = Config.load(path)
+        translation = None if bagpipe_path is None else conf.load(bagpipe_path)
+        if translation is not None and path is None:
+            config = Config.parse(translation.text(), Path(bagpipe_path or ""))
+        else:
+            path = path or Path(DEFAULT_CONFIG)
+            config = Config.load(path, None if translation is None else translation.tree)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
     if check_config:
-        click.echo(f"{path}: in order")
+        click.echo(f"{path}: in order" if translation is None else translation.text(), nl=translation is None)
         return
     if not config.node.host:
         config = attrs.evolve(config, node=attrs.evolve(config.node, host=socket.gethostname()))
