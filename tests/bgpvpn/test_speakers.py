@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from bgpvpn.intent import Advertisement, FloatingIp, Network, Object, Peer, Policy, Removal, Router, Speaker, Subnet
+from speaker.values import Family
 from tests.bgpvpn.test_running import Lab, Site, standing, until
 from tests.fakes.loop import run
 
@@ -298,7 +299,6 @@ def test_routes_stay_at_the_peer_over_a_restart_of_the_node_although_vpns_are_th
         async with speaking(tmp_path, 2) as (_, (one, two)):
             one.node.write([speaker("s4", "peer2"), *one.wishes()])
             await until(lambda: heard(two) == TOLD)
-            (session,) = two.node.sessions()
             await one.stop()
             for rows in (*one.kernel.rows.values(), *one.kernel.routes.values()):
                 rows.clear()
@@ -309,7 +309,10 @@ def test_routes_stay_at_the_peer_over_a_restart_of_the_node_although_vpns_are_th
             await until(lambda: lost.append(1) if heard(two) != TOLD else two.session()["synced"])
             assert (lost, heard(two)) == ([], TOLD)
             assert two.session()["routes_stale"] == 0
-            assert session["established"] == 1
+            negotiated = two.node.engine.neighbours[one.address].negotiated
+            assert negotiated is not None
+            assert negotiated.graceful is not None
+            assert negotiated.graceful.forwarding == {Family.IPV4: True, Family.IPV6: True}, "or they were swept"
 
     run(story)
 
