@@ -122,8 +122,8 @@ def attach(given: object, bridges: Bridges) -> Attach:
     type_ = _type(fields)
     for name in ("vpn_instance_id", "mac_address", "local_port", "import_rt", "export_rt"):
         _present(fields, name)
-    if type_ == "l3":
-        _present(fields, "gateway_ip")
+    if type_ == "l3" and "gateway_ip" not in fields:
+        raise RequestError("Missing parameter: 'gateway_ip'")
     evpn, plug = _local_port(fields["local_port"], type_, bridges)
     fallback = _optional(fields, "fallback", _fallback)
     if fallback is not None and plug is not None and plug.ovs is not None:
@@ -199,6 +199,8 @@ def _present(fields: Plain, name: str) -> None:
 def _rule(fields: Plain, name: str, rule: Callable[[Any], Any]) -> Any:
     try:
         return rule(fields[name])
+    except RequestError:
+        raise
     except IntentError as error:
         raise RequestError(f"{name}: {error}") from None
     except ValueError as error:
