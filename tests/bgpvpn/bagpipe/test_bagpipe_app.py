@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import logging
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -20,23 +18,8 @@ from bgpvpn.api.server import ApiServer
 from bgpvpn.bagpipe.app import application
 from bgpvpn.bagpipe.looking_glass import LookingGlass, Recent
 from bgpvpn.bagpipe.request import Bridges
-from bgpvpn.config import Config
+from tests.bgpvpn.bagpipe.asking import ATTACH, CONFIG, MAC, in_loop
 from tests.fakes.node import FakeNode, FakeStore
-
-MAC = "fa:16:3e:11:22:33"
-ATTACH: dict[str, Any] = {
-    "vpn_type": "ipvpn",
-    "vpn_instance_id": "blue",
-    "mac_address": MAC,
-    "ip_address": "10.0.0.5",
-    "gateway_ip": "10.0.0.1",
-    "local_port": {"linuxif": "tap1"},
-    "import_rt": ["64512:1"],
-    "export_rt": ["64512:1"],
-}
-CONFIG = Config.parse(
-    '[node]\nrouter_id = "192.0.2.1"\nlocal_as = 64512\ntunnel_ip = "192.0.2.1"\n', Path("bgpvpn.toml")
-)
 
 
 class Node(FakeNode):
@@ -45,14 +28,6 @@ class Node(FakeNode):
     @property
     def identity(self) -> int:
         return self.store.identity()
-
-
-def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 60))
-
-    return run
 
 
 def client(node: Node, *, at: str = "127.0.0.1", **headers: str) -> httpx.AsyncClient:

@@ -16,8 +16,8 @@ from bgpvpn.objects import OvsPlug
 
 MAC = "fa:16:3e:11:22:33"
 NET = "1fc58c04-5b1f-4b3f-9d1b-3c6d8f3f2a11"
-OVS = {"linuxif": "patch2tun:31", "ovs": {"plugged": True, "port_number": 1, "vlan": 31}}
-L3 = {
+OVS: dict[str, Any] = {"linuxif": "patch2tun:31", "ovs": {"plugged": True, "port_number": 1, "vlan": 31}}
+L3: dict[str, Any] = {
     "mac_address": MAC,
     "local_port": OVS,
     "gateway_ip": "10.0.0.1",
@@ -29,27 +29,29 @@ L3 = {
     "vpn_instance_id": f"ipvpn_{NET}",
     "vpn_type": "ipvpn",
 }
-L2 = L3 | {
+L2: dict[str, Any] = L3 | {
     "local_port": {"linuxif": "patch2tun:31", "vlan": 31},
     "vni": 1042,
     "vpn_instance_id": f"evpn_{NET}",
     "vpn_type": "evpn",
 }
-PREFIX = L3 | {
+PREFIX: dict[str, Any] = L3 | {
     "vpn_instance_id": "ipvpn_portassoc_pa1_prefix_192_168_7_0_24",
     "direction": "to-port",
     "ip_address": "192.168.7.0/24",
     "advertise_subnet": True,
     "local_pref": 150,
 }
-LEAK = L3 | {
+LEAK: dict[str, Any] = L3 | {
     "vpn_instance_id": "ipvpn_portassoc_pa1_bgpvpn_bbbb",
     "direction": "to-port",
     "local_pref": None,
     "readvertise": {"from_rt": ["64512:50"], "to_rt": ["64512:1", "64512:3"]},
 }
-FALLBACK = {"fallback": {"dst_mac": "fa:16:3e:aa:bb:cc", "src_mac": "00:00:5e:2a:10:00", "ovs_port_number": 2}}
-LINUX = L3 | {"local_port": {"linuxif": "tap1"}, "vpn_instance_id": "blue", "ip_address": "10.0.0.5/24"}
+FALLBACK: dict[str, Any] = {
+    "fallback": {"dst_mac": "fa:16:3e:aa:bb:cc", "src_mac": "00:00:5e:2a:10:00", "ovs_port_number": 2}
+}
+LINUX: dict[str, Any] = L3 | {"local_port": {"linuxif": "tap1"}, "vpn_instance_id": "blue", "ip_address": "10.0.0.5/24"}
 
 
 def attach(intent: Intent, given: Any) -> None:
