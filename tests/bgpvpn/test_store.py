@@ -10,13 +10,15 @@ import stat
 import subprocess
 import sys
 import textwrap
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
+import msgspec
 import pytest
 
-from bgpvpn.intent import Bgpvpn, Change, Network, Object, Peer, Policy, Stamp, StoreError, kind_of
+from bgpvpn.intent import Association, Bgpvpn, Change, Network, Object, Peer, Policy, Stamp, StoreError, kind_of
 from bgpvpn.store.sqlite import MIGRATIONS, SqliteStore
 
 NETWORK = Network(id="n", name="blue-net", mtu=1400)
@@ -319,6 +321,20 @@ def test_an_older_format_is_brought_up_to_date_with_what_it_holds(path: Path) ->
     store.close()
     with pytest.raises(StoreError, match="has format 3"):
         SqliteStore(path)
+
+
+def test_prefixes_that_an_earlier_daemon_wrote_are_routes_of_the_association(path: Path) -> None:
+    with opened(path):
+        pass
+    json = '{"id":"a","bgpvpn_id":"v","port_id":"p","advertise_fixed_ips":false,"prefixes":["10.9.0.0/16"]}'
+    row = ["association", "a", 2, 1.0, 2.0, json]
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("INSERT INTO object VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, zlib.crc32(msgspec.json.encode(row))))
+    connection.close()
+    routes = ({"type": "prefix", "prefix": "10.9.0.0/16"},)
+    kept = Association(id="a", bgpvpn_id="v", port_id="p", advertise_fixed_ips=False, routes=routes)  # type: ignore[arg-type]
+    with opened(path) as store:
+        assert store.load() == ([change(kept, 2)], [])
 
 
 def test_a_store_has_a_number_of_its_own_that_stays_and_one_of_the_first_format_gets_one(tmp_path: Path) -> None:
