@@ -15,10 +15,10 @@ from bgpvpn.api.neutron.errors import NotFound
 UPDATED = "2026-01-01T00:00:00-00:00"
 
 OWN = (
-    "Fields of this node's own: state and reason of every object; technique, aggregate, allowed_prefixes, "
-    "max_prefixes, local_pref_range and admin_state_up of a BGPVPN; direction of a port association; interface, netns and ovs in a "
-    "port's binding:profile; address_scope of a subnet; advertise_fixed_ip_host_routes of a BGP speaker; families and "
-    "admin_state_up of a BGP peer."
+    "Fields of this node's own: state and reason of every object; technique, aggregate, allowed_prefixes, max_prefixes "
+    "and local_pref_range of a BGPVPN, and whether it is up; direction of a port association; interface, netns and ovs "
+    "in a port's binding:profile; address_scope of a subnet; advertise_fixed_ip_host_routes of a BGP speaker; families "
+    "and admin_state_up of a BGP peer."
 )
 
 EXTENSIONS: dict[str, tuple[str, str]] = {

@@ -71,7 +71,9 @@ class Networks(Resource):
     )
 
     def show(self, view: View, thing: Network) -> Plain:
-        subnets = list(view.intent.referring("network", thing.id, "subnet"))
+        subnets = [
+            each for each in view.intent.referring("network", thing.id, "subnet") if view.sees("subnet", each.id)
+        ]
         scopes = {ipaddress.ip_network(each.cidr).version: each.address_scope or None for each in subnets}
         return {
             "id": thing.id,
@@ -79,7 +81,7 @@ class Networks(Resource):
             "tenant_id": thing.project_id,
             "project_id": thing.project_id,
             "admin_state_up": True,
-            "status": view.status("network", thing.id),
+            "status": "ACTIVE",  # as Neutron has it; `state` says what became of it
             "mtu": thing.mtu,
             "subnets": [each.id for each in subnets],
             "shared": False,

@@ -20,7 +20,6 @@ from bgpvpn.api.neutron.resource import Resource
 from bgpvpn.api.neutron.routers import FloatingIps, Routers
 from bgpvpn.api.neutron.speakers import Agents, Peers, Speakers
 from bgpvpn.api.neutron.versions import Versions
-from bgpvpn.api.requests import check_host
 
 Endpoint = Callable[[Node, Request], Awaitable[Response]]
 Methods = dict[str, Endpoint]
@@ -36,7 +35,6 @@ def neutron_routes(node: Node) -> list[Route]:
 async def _answer(node: Node, methods: Methods, request: Request) -> Response:
     """Answer a request; whatever it ends with is said as Neutron says it."""
     try:
-        check_host(request)
         endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
         if endpoint is None and not methods:
             raise NotFound("HTTPNotFound", "The resource could not be found.")

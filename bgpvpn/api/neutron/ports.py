@@ -103,7 +103,8 @@ def router_of(view: View, port: Port) -> Router | None:
     for subnet in addresses.subnets_of(view, port.network_id):
         if any(addresses.subnet_of([subnet], each) for each in port.ip_addresses):
             for router in view.intent.referring("subnet", subnet.id, "router"):
-                return router  # type: ignore[no-any-return]
+                if view.sees("router", router.id):
+                    return router  # type: ignore[no-any-return]
     return None
 
 
@@ -197,7 +198,7 @@ class Ports(Resource):
                 "mac_address": GATEWAY_MAC,
                 "fixed_ips": addresses.fixed_ips(list(thing.subnets), thing.addresses),
                 "admin_state_up": router.admin_state_up,
-                "status": view.status("router", router.id) if router.admin_state_up else "DOWN",
+                "status": "ACTIVE" if router.admin_state_up else "DOWN",
                 "device_owner": thing.owner,
                 "device_id": router.id,
                 "binding:host_id": "",

@@ -200,6 +200,7 @@ class Resource:
         thing = self.found(view, request.path_params["id"])  # as it is now, not as it was before the body came
         ((given,), _) = fields_of(octets, self.name, self.plural, bulk=False)
         fields = to_change(given, self.attributes, self.shown)
+        access.check_given(view.caller, self.kind, fields)
         try:
             view.wishes.extend(self.change(view, thing, fields))
         except IntentError as error:

@@ -79,7 +79,7 @@ class Routers(Resource):
             "tenant_id": thing.project_id,
             "project_id": thing.project_id,
             "admin_state_up": thing.admin_state_up,
-            "status": view.status("router", thing.id),
+            "status": "ACTIVE",  # as Neutron has it; `state` says what became of it
             "external_gateway_info": _gateway(view, thing),
             "routes": [attrs.asdict(route) for route in thing.routes],
             "distributed": True,
@@ -147,7 +147,7 @@ class Routers(Resource):
             raise BadRequest("Bad router request: Subnet for router interface must have a gateway IP.", "BadRequest")
         others = [each for each in view.intent.referring("subnet", subnet.id, "router") if each.id != router.id]
         if others:
-            message = f"Unable to complete operation: subnet {subnet.id} is on router {others[0].id}"
+            message = f"Unable to complete operation: subnet {subnet.id} is on another router"
             raise Conflict("IpAddressInUse", message)
         if port is not None:
             view.wishes.append(attrs.evolve(port, device_owner=INTERFACE))

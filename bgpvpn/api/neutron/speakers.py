@@ -1,8 +1,8 @@
 """BGP speakers and peers as neutron-dynamic-routing has them, and this node as its one agent (rim).
 
 A peer of no speaker is kept, but administratively down. What brings it up is a speaker that gets it: in the same write
-it learns the speaker's address family and AS, and a peer in another AS whose routes no policy lets through is given
-`accept` (RFC 8212 would keep all of them back). A peer that does more, with families of VPNs, keeps doing that.
+it learns the speaker's address family, and a peer in another AS whose routes no policy lets through is given `accept`
+(RFC 8212 would keep all of them back). A peer that does more, with families of VPNs, keeps doing that.
 """
 
 from __future__ import annotations
@@ -42,11 +42,6 @@ AS_NUMBER = whole(1, (1 << 32) - 1)
 UNICAST = {4: "ipv4", 6: "ipv6"}
 
 
-def local_as(view: View) -> int:
-    """Return the AS of the node."""
-    return int(view.node.status().get("local_as", 0))
-
-
 def _speakers_of(view: View, peer_id: str) -> list[Speaker]:
     return list(view.intent.referring("peer", peer_id, "speaker"))
 
@@ -55,11 +50,9 @@ def _joined(view: View, peer: Peer, speaker: Speaker) -> Peer:
     """Return a peer as it must be for a speaker."""
     family = UNICAST[speaker.ip_version]
     idle = not peer.admin_state_up and not _speakers_of(view, peer.id) and set(peer.families) <= set(UNICAST.values())
-    own = None if speaker.local_as == local_as(view) else speaker.local_as
     evolved = attrs.evolve(
         peer,
         families=(family,) if idle else tuple(dict.fromkeys((*peer.families, family))),
-        local_as=own if idle or peer.local_as is None else peer.local_as,
         admin_state_up=True,
     )
     if evolved.remote_as != speaker.local_as:
