@@ -70,8 +70,16 @@ class Daemon:
 
     def restart(self) -> None:
         """Kill it, and start it anew in the same folder."""
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """Kill it."""
         self.process.kill()
         self.process.wait()
+
+    def start(self) -> None:
+        """Start it anew in the same folder."""
         self.process = self._started()
         until(self._answers, "the daemon answers")
 

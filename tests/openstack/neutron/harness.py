@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import selectors
 import subprocess
 import sys
@@ -116,6 +117,10 @@ class Neutron:
     def log(self) -> str:
         """All that it has logged."""
         return (self._folder / "neutron.log").read_text(errors="replace")
+
+    def asked(self, what: str) -> int:
+        """How often the agent has asked bagpipe-bgp for something: "ping", "attach_localport", "detach_localport"."""
+        return len(re.findall(rf"bagpipe-bgp client request: [A-Z]+ {what} ", self.log()))
 
     def ask(self, method: str, *path: str, body: object = None) -> httpx.Response:
         """Ask for something below /v2.0, and return the answer whatever its status."""

@@ -1,8 +1,8 @@
-"""Neutron's server and a compute node's L2 agent as far as bagpipe_bgpvpn needs one, in one process, without a message bus.
+"""Neutron's server and a compute node's L2 agent, as far as bagpipe_bgpvpn needs one, without a message bus.
 
-Real are the WSGI application with ML2 and its plugins, the server's RPC listeners, the agent extension and its client of
-bagpipe-bgp; what they say to each other goes through oslo.messaging's own transport within a process. Made up are the bridges
-of Open vSwitch, and the loop that notices interfaces there: a port is plugged by a line of JSON on standard input.
+Real are the WSGI application with ML2 and its plugins, the server's RPC listeners, the agent extension and its client
+of bagpipe-bgp; what they say to each other goes through oslo.messaging's transport within a process. Made up are the
+bridges of Open vSwitch and the loop that notices interfaces there: a line of JSON on standard input plugs a port.
 It runs in the virtual environment of OpenStack's programs: program.py DATABASE, with OS_NEUTRON_CONFIG_FILES.
 
 in                                          out
@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import logging
 import os
 import socketserver
 import sys
@@ -26,7 +27,7 @@ from typing import Any
 from wsgiref import simple_server
 
 import neutron  # type: ignore[import-not-found]  # noqa: F401  it chooses threads for oslo.service, so it comes first
-import sqlalchemy
+import sqlalchemy  # type: ignore[import-not-found]
 from networking_bagpipe.agent.bgpvpn import agent_extension  # type: ignore[import-not-found]
 from networking_bgpvpn.neutron.db import head  # type: ignore[import-not-found]
 from neutron import server  # type: ignore[import-not-found]
@@ -160,6 +161,7 @@ def main() -> None:
     directory.get_plugin().start_rpc_listeners()
     ovs_lib.OVSBridge = Bridge.named
     agent = Agent()
+    logging.getLogger("networking_bagpipe.agent.bagpipe_bgp_agent").setLevel(logging.DEBUG)  # what it asks for
     verbs = {"plug": agent.plug, "unplug": agent.unplug, "flows": agent.flows, "restart_ovs": agent.restart_ovs}
     httpd = simple_server.make_server("127.0.0.1", 0, application, Threads, Quiet)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
