@@ -48,7 +48,7 @@ class Ended:
 
 
 class Shell:
-    """The openstack command: one process runs one after another, because only its start takes long."""
+    """The openstack command, whose start takes long: one process, ready to run one after another."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process

@@ -314,7 +314,8 @@ def _gateway_addresses(view: View, router: Router, network_id: str, wanted: Any)
 
 
 def _check_floating(view: View, router: Router) -> None:
-    if floating := [each.address for each in view.intent.referring("router", router.id, "floating_ip")]:
+    bound = [each for each in view.intent.referring("router", router.id, "floating_ip") if each.port_id is not None]
+    if floating := [each.address for each in bound]:
         message = (
             f"Gateway cannot be updated for router {router.id}: floating addresses need it: {', '.join(floating[:5])}"
         )
@@ -371,7 +372,7 @@ class FloatingIps(Resource):
             "floating_ip_address": thing.address,
             "fixed_ip_address": _fixed_address(view, thing),
             "port_id": thing.port_id,
-            "router_id": thing.router_id,
+            "router_id": None if thing.port_id is None else thing.router_id,
             "status": "DOWN" if thing.port_id is None else view.status("floating_ip", thing.id),
             "description": "",
             "tags": [],

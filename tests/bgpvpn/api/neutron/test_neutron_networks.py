@@ -440,8 +440,15 @@ async def test_a_floating_address_stands_for_one_of_a_port_behind_a_router_to_it
         assert kind == "RouterInterfaceInUseByFloatingIP"
         kind, _ = await api.refused("PUT", path, 409, {"router": {"external_gateway_info": None}})
         assert kind == "RouterExternalGatewayInUseByFloatingIp"
-        free = await api.changed("floatingips", made["id"], port_id=None)
-        assert (free["router_id"], free["fixed_ip_address"]) == (None, None)
+        await api.ok("DELETE", f"ports/{port['id']}", status=204)
+        free = await api.shown("floatingips", made["id"])
+        assert (free["port_id"], free["router_id"], free["fixed_ip_address"], free["status"]) == (
+            None,
+            None,
+            None,
+            "DOWN",
+        )
+        assert (await api.changed("floatingips", made["id"], port_id=None))["port_id"] is None
         await api.ok("PUT", f"{path}/remove_router_interface", left)
         await api.ok("DELETE", f"floatingips/{made['id']}", status=204)
         assert (await api.refused("GET", f"floatingips/{made['id']}", 404))[0] == "FloatingIPNotFound"
