@@ -194,6 +194,13 @@ class _Reading:
         interface = self._text("dataplane_driver_ipvpn", "mpls_interface", "*gre*")
         if interface not in ("", "*gre*") and "ipvpn" not in dummies:
             self.remarks.append(f"MPLS is carried over GRE, not bare on {interface}.")
+        elif "ovs" in drivers["ipvpn"] and "legacy_l3" not in self._text(
+            "dataplane_driver_ipvpn", "gre_tunnel_options", ""
+        ):
+            self.remarks.append(
+                "MPLS lies in GRE directly (RFC 4023); a node that still runs bagpipe-bgp does so with"
+                " gre_tunnel_options = packet_type=legacy_l3."
+            )
         if self._flag("dataplane_driver_ipvpn", "vxlan_encap", False):
             self.remarks.append("IPVPNs are carried by MPLS over GRE, not by VXLAN (vxlan_encap).")
 

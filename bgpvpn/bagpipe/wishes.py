@@ -118,9 +118,9 @@ def _instance(draft: _Draft, request: Attach) -> Bgpvpn:
         )
         draft.put(attrs.evolve(source, import_targets=request.readvertise.from_targets))
         draft.put(attrs.evolve(into, export_targets=request.readvertise.to_targets))
+        for association in list(draft.referring("bgpvpn", vpn.id, "association")):
+            _lead(draft, vpn, association)
     draft.put(vpn)
-    for association in list(draft.referring("bgpvpn", vpn.id, "association")):
-        _lead(draft, vpn, association)
     return vpn
 
 

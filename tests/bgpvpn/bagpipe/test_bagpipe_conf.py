@@ -27,6 +27,7 @@ dataplane_driver = ovs
 mpls_interface=*gre*
 ovs_bridge = "br-vpn"
 ovsbr_interfaces_mtu=4000
+gre_tunnel_options="packet_type=legacy_l3"
 dataplane_local_address = 192.168.7.1
 
 [dataplane_driver_evpn]
@@ -102,6 +103,7 @@ def test_what_is_otherwise_than_it_was_is_remarked(tmp_path: Path) -> None:
     for more, words in [
         ("[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver=linux\nmpls_interface=eth1", "MPLS is carried over GRE, not bare"),
         ("[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver=ovs\nvxlan_encap=True", "not by VXLAN"),
+        ("[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver=ovs", "MPLS lies in GRE directly"),
         ("[DATAPLANE_DRIVER_EVPN]\ndataplane_driver=linux", "VXLAN has the port 4789"),
         ("[DATAPLANE_DRIVER_EVPN]\ndataplane_driver=linux", "The dummy driver of ipvpns is not kept"),
         ("[API]\nhost=192.0.2.1", "Only processes of this node may attach"),

@@ -46,13 +46,14 @@ class Site:
 
     def announced(self) -> dict[str, tuple[int | None, tuple[str, ...]]]:
         """What VPN routes are told: NLRI -> LOCAL_PREF, route targets."""
-        node = self.node.node
-        while node.step(0.0, 0.0):
+        while self.node.node.step(0.0, 0.0):
             pass
-        rows = self.node.routes(
+        return {row["nlri"]: (row["local_pref"], tuple(row["route_targets"])) for row in self.routes()}
+
+    def routes(self) -> list[dict[str, Any]]:
+        return self.node.routes(
             family="vpnv4", route_target=None, prefix=None, vpn=None, source="local", most=100, received=False
         )
-        return {row["nlri"]: (row["local_pref"], tuple(row["route_targets"])) for row in rows}
 
 
 @contextlib.asynccontextmanager
@@ -78,6 +79,8 @@ async def test_an_endpoint_is_announced_with_its_local_pref_by_the_nodes_disting
             "192.0.2.1:1 10.0.0.5/32": (50, ("64512:1", "64512:3")),
             "192.0.2.1:1 10.0.0.6/32": (None, ("64512:1", "64512:3")),
         }
+        (encapsulations,) = {tuple(row["extended_communities"]) for row in site.routes()}
+        assert encapsulations == ("encapsulation:gre",)  # what a node of bagpipe-bgp with GRE takes
         await site.attach(local_pref=70, export_rt=["64512:9"])
         assert site.announced() == {
             "192.0.2.1:1 10.0.0.5/32": (70, ("64512:9",)),

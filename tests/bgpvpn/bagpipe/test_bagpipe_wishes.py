@@ -143,6 +143,18 @@ def test_attaching_again_changes_nothing_and_other_words_change_it_in_place() ->
     assert intent.networks[network.id].fallback_mac is None
 
 
+def test_what_an_attachment_does_not_speak_of_stays() -> None:
+    intent = attached(L2, LEAK)
+    attach(intent, L2 | {"vni": None, "gateway_ip": None})
+    attach(intent, LEAK | {"readvertise": None})
+    evpn, leak = (wishes.instances(intent)[each["vpn_instance_id"]] for each in (L2, LEAK))
+    assert evpn.vni == 1042
+    assert str(wishes.gateway_of(intent, evpn)) == "10.0.0.1/32"
+    assert wishes.readvertised(intent, leak) is not None
+    attach(intent, L2 | {"vni": 1043})
+    assert wishes.instances(intent)[evpn.name].vni == 1043
+
+
 def test_detaching_in_any_order_and_twice_leaves_nothing() -> None:
     requests_ = (L3, L2, PREFIX, LEAK, L3 | {"mac_address": "fa:16:3e:11:22:34", "ip_address": "10.0.0.6"})
     for order in permutations(requests_):
