@@ -7,11 +7,14 @@ stands in conf/bgpvpn.toml.
 from __future__ import annotations
 
 import difflib
+import grp
+import hashlib
 import ipaddress
+import pwd
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +25,7 @@ from bgpvpn import rules
 from bgpvpn.objects import IntentError, Peer, Policy
 
 Section = TypeVar("Section")
+Found = TypeVar("Found")
 
 MONITORED = ("pre-policy", "post-policy", "loc-rib")
 """What a monitoring station may be told."""
@@ -91,7 +95,7 @@ def _mode(value: Any) -> int:
     return int(value, 8)
 
 
-def _any_tcp(value: Any) -> tuple[str, int] | None:
+def _tcp(value: Any) -> tuple[str, int] | None:
     if value == "off":
         return None
     address, _, port = rules.text(value).rpartition(":")
@@ -101,13 +105,6 @@ def _any_tcp(value: Any) -> tuple[str, int] | None:
     except ValueError:
         raise ValueError(f'takes "off" or ADDRESS:PORT, as "127.0.0.1:8179", not {value!r}') from None
     return str(host), rules.number(1, 65535)(number)
-
-
-def _tcp(value: Any) -> tuple[str, int] | None:
-    at = _any_tcp(value)
-    if at is not None and not ipaddress.ip_address(at[0]).is_loopback:
-        raise ValueError(f"takes an address of the loopback only, because TCP has no access control, not {value!r}")
-    return at
 
 
 def _range(low: int, high: int) -> rules.Rule:
@@ -155,6 +152,35 @@ class StoreConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ClientConfig:
+    """[[api.client]]: who may call; exactly one of user, group and token_file is given."""
+
+    user: str = ""
+    group: str = ""
+    token_file: str = ""
+    role: str
+    project: str = ""  # of an owner
+    uid: int | None = None  # of the user
+    gid: int | None = None  # of the group
+    digest: bytes = b""  # SHA-256 of the token
+
+    @property
+    def token_name(self) -> str:
+        """What a token is called: its file."""
+        return Path(self.token_file).name
+
+
+CLIENT_OPTIONS = ("user", "group", "token_file", "role", "project")
+"""Of [[api.client]]."""
+
+CLIENT_KEYS = CLIENT_OPTIONS[:3]
+"""Options of which each client has one."""
+
+TOKEN_CHARACTERS = 20
+"""How long a token is at least: it is guessed from afar, and hashed without salt."""
+
+
+@attrs.frozen(kw_only=True)
 class ApiConfig:
     """[api]"""
 
@@ -162,13 +188,14 @@ class ApiConfig:
     group: str = _option(rules.name, "")
     mode: int = _option(_mode, 0o660)
     tcp: tuple[str, int] | None = _option(_tcp, None)
+    client: tuple[ClientConfig, ...] = _option(tuple, ())  # read beside the others: [[api.client]]
 
 
 @attrs.frozen(kw_only=True)
 class BagpipeConfig:
     """[bagpipe]: in the place of bagpipe-bgp."""
 
-    listen: tuple[str, int] | None = _option(_any_tcp, None)
+    listen: tuple[str, int] | None = _option(_tcp, None)
     ipvpn_bridge: str = _option(rules.interface, "br-mpls")
     evpn_bridge: str = _option(rules.interface, "br-tun")
     evpn_port: str = _option(rules.ovs_port, "patch-int")
@@ -303,6 +330,16 @@ BMP_OPTIONS = [field.name for field in attrs.fields(BmpConfig)]
 LISTS = ("policy", "peer", "bmp")
 """Sections that there may be many of."""
 
+CLIENT = "api.client"
+"""One more of these, inside a section."""
+
+
+def _number_of(look_up: Callable[[str], Found], name: str, kind: str) -> Found:
+    try:
+        return look_up(name)
+    except KeyError:
+        raise ValueError(f"there is no {kind} {name!r} on this host") from None
+
 
 class _Reading:
     """One reading of one file, collecting what is wrong."""
@@ -315,16 +352,20 @@ class _Reading:
 
     def config(self) -> Config:
         self._refuse_unknown("", self.tree, [*SECTIONS, *LISTS])
+        clients = self._clients()
         sections: dict[str, Any] = {name: self._section(name, section) for name, section in SECTIONS.items()}
         policies = self._policies()
         peers = self._peers(sections["bgp"] or BgpConfig())
         stations = self._stations()
+        if sections["api"] is not None:
+            sections["api"] = attrs.evolve(sections["api"], client=clients)
+            self._check_tcp(sections["api"])
         if self.faults:
             raise ConfigError(self.path, sorted(self.faults, key=lambda fault: fault.line))
         return Config(policies=policies, peers=peers, stations=stations, **sections)
 
     def _fault(self, section: str, index: int, key: str, reason: str) -> None:
-        name = f"{section}[{index}]" if section in LISTS else section
+        name = f"{section}[{index}]" if section in (*LISTS, CLIENT) else section
         dotted = ".".join(part for part in (name, key) if part)
         self.faults.append(Fault(dotted, self._line(section, index, key), reason))
 
@@ -373,6 +414,8 @@ class _Reading:
     def _section(self, name: str, section: type[Section]) -> Section | None:
         """Read one section; None when something in it is wrong."""
         given = self.tree.get(name, {})
+        if name == "api" and isinstance(given, dict):
+            given = {key: value for key, value in given.items() if key != "client"}
         if not isinstance(given, dict):
             self._fault("", 0, name, f"is a section, [{name}]")
             return None
@@ -390,22 +433,86 @@ class _Reading:
                 self._fault(name, 0, key, "is wanted")
         return section(**values) if len(self.faults) == before else None
 
-    def _sections(self, name: str) -> list[dict[str, Any]] | None:
+    def _sections(self, name: str, inside: dict[str, Any] | None = None) -> list[dict[str, Any]] | None:
         """Return the sections of a list; None when it is written as something else."""
-        given = self.tree.get(name, [])
+        given = (self.tree if inside is None else inside).get(name.rpartition(".")[2], [])
         return given if isinstance(given, list) and all(isinstance(each, dict) for each in given) else None
 
-    def _each(self, section: str, known: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _each(
+        self, section: str, known: Sequence[str], wanted: Sequence[str], inside: dict[str, Any] | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the number and the known options of each section of a list that has what is wanted."""
-        if self._sections(section) is None:
+        sections = self._sections(section, inside)
+        if sections is None:
             self._fault("", 0, section, f"is a list of sections, [[{section}]]")
-        for index, options in enumerate(self._sections(section) or ()):
+        for index, options in enumerate(sections or ()):
             self._refuse_unknown(section, options, known, index)
             for key in wanted:
                 if key not in options:
                     self._fault(section, index, key, "is wanted")
             if all(key in options for key in wanted):
                 yield index, {key: options[key] for key in options if key in known}
+
+    def _clients(self) -> tuple[ClientConfig, ...]:
+        api = self.tree.get("api")
+        found: list[ClientConfig] = []
+        for index, options in self._each(CLIENT, CLIENT_OPTIONS, ("role",), api if isinstance(api, dict) else {}):
+            before = len(self.faults)
+            values: dict[str, Any] = {}
+            for key, value in options.items():
+                try:
+                    values |= self._client_option(key, value)
+                except ValueError as error:
+                    reason = error.reason if isinstance(error, IntentError) else str(error)
+                    self._fault(CLIENT, index, key, reason)
+            given = [key for key in CLIENT_KEYS if key in options]
+            if len(given) != 1:
+                self._fault(
+                    CLIENT, index, given[1] if given else "role", f"takes exactly one of {', '.join(CLIENT_KEYS)}"
+                )
+            if len(self.faults) == before:
+                client = ClientConfig(**values)
+                if (client.role == "owner") is not bool(client.project):
+                    self._fault(CLIENT, index, "project", "an owner has a project, and an operator none")
+                elif client.digest and client.digest in [each.digest for each in found]:
+                    self._fault(CLIENT, index, "token_file", "another [[api.client]] has this token")
+                found.append(client)
+        return tuple(found)
+
+    def _client_option(self, key: str, value: Any) -> dict[str, Any]:
+        """Return what an option of a client says, and what follows from it on this host."""
+        match key:
+            case "user":
+                return {"user": rules.text(value), "uid": _number_of(pwd.getpwnam, value, "user").pw_uid}
+            case "group":
+                return {"group": rules.text(value), "gid": _number_of(grp.getgrnam, value, "group").gr_gid}
+            case "token_file":
+                return {"token_file": rules.text(value), "digest": self._token_digest(value)}
+            case "role":
+                return {"role": rules.choice("operator", "owner")(value)}
+        return {"project": rules.name(value)}
+
+    def _token_digest(self, name: str) -> bytes:
+        """Return the SHA-256 of a token, of which a file has the text, or "sha256:" and the hash in hexadecimal."""
+        text = self._secret("token_file", name).strip()
+        if found := re.fullmatch(r"sha256:([0-9a-fA-F]{64})", text):
+            return bytes.fromhex(found[1])
+        if stat.S_IMODE((self.path.parent / name).stat().st_mode) & stat.S_IRWXG:
+            raise ValueError(f"{name} has a token that its group can read; chmod 600 it, or write its hash there")
+        if not re.fullmatch(rf"[!-~]{{{TOKEN_CHARACTERS},}}", text):
+            raise ValueError(f"{name} has no token: {TOKEN_CHARACTERS} characters or more of ASCII, and no space")
+        return hashlib.sha256(text.encode()).digest()
+
+    def _check_tcp(self, api: ApiConfig) -> None:
+        """Refuse TCP where it would be a way around the roles, or open to other hosts."""
+        tokens = any(client.digest for client in api.client)
+        if api.tcp is None or tokens:
+            return
+        if api.client:
+            self._fault("api", 0, "tcp", "callers by TCP need a token, and no [[api.client]] has a token_file")
+        elif not ipaddress.ip_address(api.tcp[0]).is_loopback:
+            reason = "takes an address of the loopback only, unless an [[api.client]] has a token_file"
+            self._fault("api", 0, "tcp", f"{reason}; not {api.tcp[0]!r}")
 
     def _stations(self) -> tuple[BmpConfig, ...]:
         stations: dict[tuple[str, int], BmpConfig] = {}

@@ -41,6 +41,7 @@ from bgpvpn.kernel_view import kernel
 from bgpvpn.metrics import metrics
 from bgpvpn.monitoring import Monitoring
 from bgpvpn.node import Node, NodeSettings
+from bgpvpn.node_view import node_view
 from bgpvpn.objects import Bgpvpn, Kind, Object, Policy, kind_of, title
 from bgpvpn.peering import Peering
 from bgpvpn.reconcile import Reconciler
@@ -444,6 +445,10 @@ class RunningNode:
             "degraded": troubles,
             "monitoring": self.monitoring.states(),
         }
+
+    def itself(self) -> Plain:
+        """Return the node as an object."""
+        return node_view(self.config, self.intent)
 
     def sessions(self) -> list[Plain]:
         """Return one entry for each peer."""

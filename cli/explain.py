@@ -102,7 +102,8 @@ def _own(answer: Mapping[str, Any]) -> Iterator[Sentence]:
     """Say of each route of the node itself whether others are told of it."""
     for route in answer.get("own", ()):
         yield 1, f"our own route {route['nlri']} is {'announced' if route['announced'] else 'not announced yet'}"
-        yield 2, _path(route)
+        if "told_to" in route:  # an owner is not shown more
+            yield 2, _path(route)
         for waited in route["waits_for"]:
             yield 2, f"it waits for {_state(waited)}"
         yield from _hearers(route)
@@ -110,9 +111,9 @@ def _own(answer: Mapping[str, Any]) -> Iterator[Sentence]:
 
 def _hearers(route: Mapping[str, Any]) -> Iterator[Sentence]:
     """Say which peers are told of a route, and why others are not."""
-    for peer in route["told_to"]:
+    for peer in route.get("told_to", ()):
         yield 2, f"told to {peer}"
-    for untold in route["not_told_to"]:
+    for untold in route.get("not_told_to", ()):
         yield 2, f"not told to {untold['peer']}, because {untold['reason']}"
 
 

@@ -131,6 +131,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.bagpipe.*",
             "bgpvpn.config",
             "bgpvpn.log",
+            "bgpvpn.node_view",
             "bgpvpn.peering",
             "bgpvpn.systemd",
             "bgpvpn.running",

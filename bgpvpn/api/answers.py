@@ -31,6 +31,7 @@ class ApiError(Exception):
 
 WHAT = {
     HTTPStatus.BAD_REQUEST: "validation",
+    HTTPStatus.UNAUTHORIZED: "unauthorized",
     HTTPStatus.FORBIDDEN: "forbidden",
     HTTPStatus.NOT_FOUND: "not found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method not allowed",
@@ -94,7 +95,10 @@ async def on_store_error(_: Request, error: Exception) -> Response:
 async def on_api_error(_: Request, error: Exception) -> Response:
     """What a handler found wrong itself."""
     assert isinstance(error, ApiError)
-    return refusal(error.status, error.where, error.value, str(error))
+    response = refusal(error.status, error.where, error.value, str(error))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        response.headers["www-authenticate"] = "Bearer"
+    return response
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

@@ -35,6 +35,9 @@ class Node(Protocol):
     def status(self) -> Plain:
         """Return what the node says of itself: version, synced, uptime_s and the like."""
 
+    def itself(self) -> Plain:
+        """Return the node as an object: `node_view.node_view`."""
+
     def sessions(self) -> list[Plain]:
         """Return one entry for each peer: its session, its counters, its last error."""
 

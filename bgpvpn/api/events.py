@@ -4,6 +4,8 @@
 
 A client that does not read loses events, not the node its memory: when its buffer is full all of it is dropped, and the
 next event that the client sees is `lost`, with how many; it should then list again what it shows.
+
+Owners are told of the objects that are there for them, and of nothing else.
 """
 
 from __future__ import annotations
@@ -19,8 +21,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from bgpvpn import access
+from bgpvpn.access import Caller
 from bgpvpn.api.answers import ApiError
-from bgpvpn.api.boundary import Node
+from bgpvpn.api.boundary import Node, Plain, Watcher
+from bgpvpn.api.requests import caller_of
+from bgpvpn.intent import Intent
 
 WATCHERS = 64
 BUFFERED = 1000
@@ -97,8 +103,9 @@ class Watchers:
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "", None, f"{WATCHERS} watchers are there already")
         if request.method == "HEAD":
             return Response(media_type=MEDIA_TYPE)
-        feed = Feed()
-        unsubscribe = self._node.subscribe(feed.put)
+        feed, caller = Feed(), caller_of(request)
+        take = feed.put if caller.role == "operator" else _Owned(caller, self._node.intent, feed.put)
+        unsubscribe = self._node.subscribe(take)
         self._feeds.add(feed)
 
         def leave() -> None:
@@ -112,6 +119,36 @@ class Watchers:
         self._ended = True
         for feed in self._feeds:
             feed.end()
+
+
+class _Owned:
+    """Takes events, and passes on those about what is there for an owner.
+
+    Of what is removed nothing is left to look at, so it is remembered what was there.
+    """
+
+    def __init__(self, caller: Caller, intent: Intent, put: Watcher) -> None:
+        self._caller = caller
+        self._intent = intent
+        self._put = put
+        self._there = {
+            (kind, id_)
+            for kind, table in intent.tables.items()
+            for id_, thing in table.rows.items()
+            if access.sees(caller, thing, intent)
+        }
+
+    def __call__(self, event: Plain) -> None:
+        if event["type"] not in ("changed", "removed"):
+            return
+        key = (event["kind"], event["id"])
+        thing = self._intent.tables[event["kind"]].get(event["id"])
+        if thing is not None and access.sees(self._caller, thing, self._intent):
+            self._there.add(key)
+            self._put(event)
+        elif key in self._there:
+            self._there.remove(key)
+            self._put({"type": "removed", "kind": event["kind"], "id": event["id"]})
 
 
 class _Watching(StreamingResponse):

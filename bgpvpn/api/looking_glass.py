@@ -11,8 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bgpvpn import access
 from bgpvpn.api.answers import ApiError, answer
 from bgpvpn.api.boundary import Node, Plain
+from bgpvpn.api.requests import caller_of
 from bgpvpn.objects import Bgpvpn
 from speaker.values import Family, RouteTarget
 
@@ -85,23 +87,49 @@ class Views:
         return answer(found)
 
     async def explain(self, request: Request) -> Response:
+        caller = caller_of(request)
         match list(request.query_params.items()):
             case [("prefix", prefix)]:
+                if caller.role == "owner":
+                    message = f"routes are for operators to be explained; {caller}"
+                    raise ApiError(HTTPStatus.FORBIDDEN, "role", caller.role, message)
                 try:
                     return answer(self.node.explain_prefix(prefix))
                 except ValueError as error:
                     raise ApiError(HTTPStatus.BAD_REQUEST, "prefix", prefix, f"prefix: {error}") from error
             case [("port", ref)]:
-                port = self.node.intent.find("port", ref)
+                port = access.find(caller, "port", ref, self.node.intent)
                 if port is None:
                     raise ApiError(HTTPStatus.NOT_FOUND, "port", ref, f"there is no port {ref!r}")
-                return answer(self.node.explain_port(port.id))
+                explained = self.node.explain_port(port.id)
+                return answer(explained if caller.role == "operator" else _for_owner(explained))
         raise ApiError(HTTPStatus.BAD_REQUEST, "query", None, "either ?prefix= or ?port= is wanted")
 
     async def metrics(self, request: Request) -> Response:
         registry = CollectorRegistry()
         registry.register(_Collected(self.node.metrics()))
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _for_owner(explained: Plain) -> Plain:
+    """Return what is explained of a port without what a VPN is made of, and without peers."""
+    left: Plain = {name: explained[name] for name in ("port", "id", "verdict", "segment", "vpns") if name in explained}
+    left["objects"] = [_nameless(each) for each in explained.get("objects", ())]
+    left["own"] = [
+        {
+            "family": each["family"],
+            "nlri": each["nlri"].split()[-1] if each["family"].startswith("vpn") else each["family"],
+            "announced": each["announced"],
+            "waits_for": [_nameless(waited) for waited in each["waits_for"]],
+        }
+        for each in explained.get("own", ())
+    ]
+    return left
+
+
+def _nameless(thing: Plain) -> Plain:
+    """Return an object of the dataplane without its name, which may be a VNI."""
+    return {**thing, "object": thing["object"].split()[0]}
 
 
 class _Collected:

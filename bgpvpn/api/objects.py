@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,14 +12,15 @@ import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bgpvpn import access
+from bgpvpn.access import Caller, ForbiddenError
 from bgpvpn.api.answers import ApiError, answer
 from bgpvpn.api.bodies import CREATE, PATCH, SHOWN_SECRET, AssociationOfBgpvpn, decode, given
 from bgpvpn.api.boundary import Node, Plain
-from bgpvpn.api.requests import body_of
-from bgpvpn.intent import Change, Removal
-from bgpvpn.objects import CLASSES, ConflictError, IntentError, Kind, Object, Peer, make, title
-
-log = logging.getLogger(__name__)
+from bgpvpn.api.requests import body_of, caller_of
+from bgpvpn.api.writing import write
+from bgpvpn.intent import Removal
+from bgpvpn.objects import CLASSES, ConflictError, IntentError, Kind, Object, Peer, make
 
 REFERENCES: dict[str, Kind] = {
     "network_id": "network",
@@ -48,23 +48,26 @@ class Objects:
 
     async def create(self, request: Request) -> Response:
         body = decode(await body_of(request), CREATE[self.kind])
-        return self._create(given(body))
+        return self._create(given(body), caller_of(request))
 
     async def create_below(self, request: Request) -> Response:
         """Make an association of the VPN in the path."""
-        octets = await body_of(request)
-        vpn = self.found(request.path_params["ref"], "bgpvpn")
-        return self._create({**given(decode(octets, AssociationOfBgpvpn)), "bgpvpn_id": vpn.id})
+        octets, caller = await body_of(request), caller_of(request)
+        vpn = self.found(request.path_params["ref"], caller, "bgpvpn")
+        return self._create({**given(decode(octets, AssociationOfBgpvpn)), "bgpvpn_id": vpn.id}, caller)
 
-    def _create(self, fields: dict[str, Any]) -> Response:
+    def _create(self, fields: dict[str, Any], caller: Caller) -> Response:
+        if "id" in fields and caller.role == "owner":
+            # Else ids of others could be found out, and the interface that is named after another's port be taken.
+            raise ForbiddenError("id", None, f"ids are for operators to choose; {caller}")
         id_ = fields["name"] if self.kind == "policy" else str(uuid.uuid4())
-        fields = {"id": id_, **self._resolved(fields)}
+        fields = {"id": id_, **self._resolved(fields, caller)}
         if self.node.intent.tables[self.kind].get(fields["id"]) is not None:
             where = "name" if self.kind == "policy" else "id"
             message = f"{where}: there is a {self.kind} {fields['id']!r} already"
             raise ApiError(HTTPStatus.CONFLICT, where, fields["id"], message)
         if "project_id" not in fields and "project_id" in CREATE[self.kind].__struct_fields__:
-            fields["project_id"] = self._project(fields)
+            fields["project_id"] = self._project(fields) if caller.role == "operator" else caller.project_id
         subnets = fields.pop("subnets", [])
         wishes: list[Object | Removal] = [make(self.kind, fields)]
         for index, subnet in enumerate(subnets):
@@ -73,8 +76,8 @@ class Objects:
                 wishes.append(make("subnet", {**wanted, **subnet}))
             except IntentError as error:
                 raise IntentError(f"subnets[{index}].{error.field}", error.value, error.reason) from None
-        self._write(wishes)
-        return answer(self.shown(self.node.intent.tables[self.kind][fields["id"]]), HTTPStatus.CREATED)
+        write(self.node, wishes, caller)
+        return answer(self.shown(self.node.intent.tables[self.kind][fields["id"]], caller), HTTPStatus.CREATED)
 
     def _project(self, fields: dict[str, Any]) -> str:
         """Return the project of an object for which none is given."""
@@ -83,44 +86,52 @@ class Objects:
         return "default" if of is None else str(of.project_id)
 
     async def show_all(self, request: Request) -> Response:
-        return self._list(dict(request.query_params))
+        return self._list(dict(request.query_params), caller_of(request))
 
     async def show_all_below(self, request: Request) -> Response:
         """List the associations of the VPN in the path."""
-        vpn = self.found(request.path_params["ref"], "bgpvpn")
-        return self._list({"bgpvpn_id": vpn.id})
+        caller = caller_of(request)
+        vpn = self.found(request.path_params["ref"], caller, "bgpvpn")
+        return self._list({"bgpvpn_id": vpn.id}, caller)
 
-    def _list(self, filters: dict[str, str]) -> Response:
-        things: Iterable[Object] = self.node.intent.tables[self.kind].rows.values()
+    def _list(self, filters: dict[str, str], caller: Caller) -> Response:
+        intent = self.node.intent
+        all_: Iterable[Object] = intent.tables[self.kind].rows.values()
+        things = [access.shown(caller, thing) for thing in all_ if access.sees(caller, thing, intent)]
         for field, text in filters.items():
-            resolved = self._resolved({field: text})[field]
+            resolved = self._resolved({field: text}, caller)[field]
             things = [thing for thing in things if _fits(getattr(thing, field), resolved)]
-        return answer([self.shown(thing) for thing in things])
+        return answer([self.shown(thing, caller) for thing in things])
 
     async def show(self, request: Request) -> Response:
-        return answer(self.shown(self.found(request.path_params["ref"])))
+        caller = caller_of(request)
+        return answer(self.shown(self.found(request.path_params["ref"], caller), caller))
 
     async def change(self, request: Request) -> Response:
-        octets = await body_of(request)
-        thing = self.found(request.path_params["ref"])  # as it is now, not as it was before the body came
-        fields = self._resolved(given(decode(octets, PATCH[self.kind])))
-        self._write([attrs.evolve(thing, **fields)])
-        return answer(self.shown(self.node.intent.tables[self.kind][thing.id]))
+        octets, caller = await body_of(request), caller_of(request)
+        thing = self.found(request.path_params["ref"], caller)  # as it is now, not as it was before the body came
+        fields = self._resolved(given(decode(octets, PATCH[self.kind])), caller)
+        access.check_given(caller, self.kind, fields)
+        write(self.node, [attrs.evolve(thing, **fields)], caller)
+        return answer(self.shown(self.node.intent.tables[self.kind][thing.id], caller))
 
     async def remove(self, request: Request) -> Response:
-        self._write([Removal(self.kind, self.found(request.path_params["ref"]).id)])
+        caller = caller_of(request)
+        write(self.node, [Removal(self.kind, self.found(request.path_params["ref"], caller).id)], caller)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    def shown(self, thing: Object) -> Plain:
-        """Return an object as answers have it."""
+    def shown(self, thing: Object, caller: Caller) -> Plain:
+        """Return an object as answers to a caller have it."""
         kind, intent = self.kind, self.node.intent
         stamp = intent.stamps[kind, thing.id]
-        plain = attrs.asdict(thing)
+        plain = attrs.asdict(access.shown(caller, thing))
         if isinstance(thing, Peer):
             plain["password"] = None if thing.password is None else SHOWN_SECRET
             plain["tcp_ao"] = [{**key, "secret": SHOWN_SECRET} for key in plain["tcp_ao"]]
         if kind == "network":
-            subnets = intent.referring("network", thing.id, "subnet")
+            subnets = [
+                each for each in intent.referring("network", thing.id, "subnet") if access.sees(caller, each, intent)
+            ]
             plain["subnets"] = [{"id": each.id, "cidr": each.cidr, "gateway_ip": each.gateway_ip} for each in subnets]
         return {
             **plain,
@@ -130,17 +141,17 @@ class Objects:
             "updated_at": _time(stamp.updated_at),
         }
 
-    def found(self, ref: str, kind: Kind | None = None) -> Object:
-        """Return the object of this id or unique name."""
+    def found(self, ref: str, caller: Caller, kind: Kind | None = None) -> Object:
+        """Return the object of this id or unique name that is there for a caller."""
         kind = kind or self.kind
-        thing = self.node.intent.find(kind, ref)
+        thing = access.find(caller, kind, ref, self.node.intent)
         if thing is None:
             raise ApiError(HTTPStatus.NOT_FOUND, "path", ref, f"there is no {kind} {ref!r}")
         return thing
 
-    def _resolved(self, fields: dict[str, Any]) -> dict[str, Any]:
+    def _resolved(self, fields: dict[str, Any], caller: Caller) -> dict[str, Any]:
         """Return the fields with ids where names were given; what is not found stays, to be refused with the rest."""
-        resolved = {field: self._ids(field, value) for field, value in fields.items()}
+        resolved = {field: self._ids(field, value, caller) for field, value in fields.items()}
         secrets = {"password": [fields.get("password")]}
         secrets["tcp_ao"] = [key["secret"] for key in fields.get("tcp_ao", ()) if isinstance(key, dict)]
         for field, texts in secrets.items():
@@ -148,31 +159,22 @@ class Objects:
                 raise IntentError(field, SHOWN_SECRET, "*** is how a secret is shown; leave it out to keep it")
         return resolved
 
-    def _ids(self, field: str, value: Any) -> Any:
+    def _ids(self, field: str, value: Any, caller: Caller) -> Any:
         """Return the value of a field with ids where it has names."""
-        if field in REFERENCES:
-            return self._id(field, REFERENCES[field], value)
-        if field in LISTS_OF_REFERENCES:
-            kind = LISTS_OF_REFERENCES[field]
-            return (
-                [self._id(field, kind, each) for each in value]
-                if isinstance(value, list)
-                else self._id(field, kind, value)
-            )
+        if field in LISTS_OF_REFERENCES and isinstance(value, list):
+            return [self._id(field, LISTS_OF_REFERENCES[field], each, caller) for each in value]
+        if kind := REFERENCES.get(field) or LISTS_OF_REFERENCES.get(field):
+            return self._id(field, kind, value, caller)
         if self.kind == "association" and field == "routes":
-            return [{**each, "bgpvpn_id": self._id(field, "bgpvpn", each.get("bgpvpn_id"))} for each in value]
+            return [{**each, "bgpvpn_id": self._id(field, "bgpvpn", each["bgpvpn_id"], caller)} for each in value]
         return value
 
-    def _id(self, field: str, kind: Kind, text: Any) -> Any:
+    def _id(self, field: str, kind: Kind, text: Any, caller: Caller) -> Any:
         try:
-            thing = self.node.intent.find(kind, text) if isinstance(text, str) else None
+            thing = access.find(caller, kind, text, self.node.intent) if isinstance(text, str) else None
         except ConflictError as error:
             raise ConflictError(field, text, error.reason) from None
         return text if thing is None else thing.id
-
-    def _write(self, wishes: list[Object | Removal]) -> None:
-        for change in self.node.write(wishes):
-            log.info("%s", _line(change))
 
 
 def filters_of(kind: Kind) -> tuple[str, ...]:
@@ -192,11 +194,3 @@ def _fits(value: Any, text: str) -> bool:
 
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def _line(change: Change) -> str:
-    """Return the log line of a change."""
-    if change.thing is None:
-        return f"{change.kind} removed: id={change.id}"
-    done = "made" if change.stamp.revision == 1 else "changed"
-    return f"{change.kind} {done}: id={change.id} name={title(change.thing)!r} revision={change.stamp.revision}"

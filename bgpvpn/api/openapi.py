@@ -18,7 +18,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 ERRORS = {
     "400": "the request is wrong",
-    "404": "there is no such object",
+    "401": "a token is wanted, or is not known",
+    "403": "it is not for this caller",
+    "404": "there is no such object, for this caller",
     "409": "something else is in its way",
     "413": "the body is too large",
     "415": "the body is not application/json",
@@ -37,6 +39,7 @@ class Operation:
     returns: str  # a kind of objects; else "object", "array", or a media type of text
     takes: type[msgspec.Struct] | None = None  # the body, when it is not that of its kind
     filters: tuple[str, ...] = ()  # query parameters
+    owners: bool = False  # whether it is for owners too, and not for operators only
 
     @property
     def body(self) -> type[msgspec.Struct] | None:
@@ -73,7 +76,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         "info": {
             "title": "bgpvpnd",
             "version": bgpvpn.__version__,
-            "description": "The interface of a BGP VPN node, on a unix socket and, if configured, on the loopback.",
+            "description": "The interface of a BGP VPN node, on a unix socket and, if configured, on TCP.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -91,7 +94,7 @@ def _described(operation: Operation) -> dict[str, Any]:
             0, {"name": "ref", "in": "path", "required": True, "description": words, "schema": {"type": "string"}}
         )
     described: dict[str, Any] = {
-        "summary": operation.summary,
+        "summary": operation.summary if operation.owners else f"{operation.summary} (operators)",
         "operationId": _identifier(operation),
         "parameters": parameters,
         "responses": {

@@ -9,7 +9,7 @@ from bgpvpn.api.answers import answer
 from bgpvpn.api.bodies import PolicyTest, decode, given
 from bgpvpn.api.boundary import Node
 from bgpvpn.api.objects import Objects
-from bgpvpn.api.requests import body_of
+from bgpvpn.api.requests import body_of, caller_of
 from bgpvpn.objects import Policy
 
 
@@ -22,6 +22,6 @@ class PolicyTrial:
 
     async def test(self, request: Request) -> Response:
         wanted = given(decode(await body_of(request), PolicyTest))
-        policy = self.policies.found(request.path_params["ref"])
+        policy = self.policies.found(request.path_params["ref"], caller_of(request))
         assert isinstance(policy, Policy)
         return answer(self.node.try_policy(policy, wanted))

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 
+from bgpvpn.access import Caller
 from bgpvpn.api.answers import ApiError
 
 BODY_OCTETS = 1 << 20
@@ -34,6 +35,12 @@ async def body_of(request: Request, within_s: float = BODY_S, *, media_type: str
     except ClientDisconnect:
         raise ApiError(HTTPStatus.BAD_REQUEST, "body", None, "the client went away") from None
     return bytes(body)
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who makes a request."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 def check_parameters(request: Request, known: tuple[str, ...]) -> None:

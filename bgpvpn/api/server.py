@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bgpvpn.api.answers import refusal
 from bgpvpn.api.app import Api
+from bgpvpn.api.callers import peer_of
 
 CONNECTIONS = 256
 HEAD_OCTETS = 64 * 1024
@@ -43,6 +44,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.app_state = {**self.app_state, "peer": peer_of(transport.get_extra_info("socket"))}
         self._wait()
         if len(self.connections) > CONNECTIONS:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{CONNECTIONS} clients are there already")

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from bgpvpn.api.answers import answer
 from bgpvpn.api.boundary import Node
 from bgpvpn.api.objects import Objects
+from bgpvpn.api.requests import caller_of
 
 
 class Speakers:
@@ -18,5 +19,5 @@ class Speakers:
         self.speakers = Objects(node, "speaker")
 
     async def routes(self, request: Request) -> Response:
-        speaker = self.speakers.found(request.path_params["ref"])
+        speaker = self.speakers.found(request.path_params["ref"], caller_of(request))
         return answer({"advertised": self.node.advertised(speaker.id), "learned": self.node.learned(speaker.id)})

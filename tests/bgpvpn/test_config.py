@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -8,7 +9,16 @@ from typing import Any
 import attrs
 import pytest
 
-from bgpvpn.config import BMP_OPTIONS, PEER_OPTIONS, POLICY_OPTIONS, SECTIONS, BmpConfig, Config, ConfigError
+from bgpvpn.config import (
+    BMP_OPTIONS,
+    CLIENT_OPTIONS,
+    PEER_OPTIONS,
+    POLICY_OPTIONS,
+    SECTIONS,
+    BmpConfig,
+    Config,
+    ConfigError,
+)
 from bgpvpn.objects import AoKey, Peer, Policy
 from speaker.policy import AsPathMatch, Changes, Edit, Match
 from speaker.terms import PrefixLimit
@@ -46,6 +56,8 @@ def test_the_example_has_every_option_with_its_default() -> None:
         assert list(example[name]) == [field.name for field in attrs.fields(section)], name
     assert sorted(example["peer"][0]) == sorted(PEER_OPTIONS)
     (peer,) = example.pop("peer")
+    (client,) = example["api"].pop("client")
+    assert tuple(client) == CLIENT_OPTIONS
     (station,) = example.pop("bmp")
     assert list(station) == BMP_OPTIONS
     shown = BmpConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in station.items()})
@@ -58,6 +70,84 @@ def test_the_example_has_every_option_with_its_default() -> None:
         if field.default not in (attrs.NOTHING, None, ()) and field.name in peer:
             shown = tuple(peer[field.name]) if isinstance(peer[field.name], list) else peer[field.name]
             assert shown == field.default, f"peer.{field.name}"
+
+
+TOKEN = "t0ken-of-the-automation"
+
+
+def clients(folder: Path, *sections: str, api: str = "") -> Config:
+    """Read a file with these [[api.client]] sections, beside a file with a token."""
+    (folder / "token").write_text(TOKEN + "\n")
+    (folder / "token").chmod(0o600)
+    lines = "".join(f"[[api.client]]\n{section}\n" for section in sections)
+    return Config.parse(f"{NODE}[api]\n{api}\n{lines}", folder / "bgpvpn.toml")
+
+
+def test_clients_of_the_API_are_users_groups_and_tokens(tmp_path: Path) -> None:
+    digest = hashlib.sha256(TOKEN.encode()).digest()
+    (tmp_path / "hashed").write_text(f"sha256:{hashlib.sha256(b'another').hexdigest()}\n")
+    (tmp_path / "hashed").chmod(0o640)
+    config = clients(
+        tmp_path,
+        'user = "root"\nrole = "operator"',
+        'group = "root"\nrole = "owner"\nproject = "blue"',
+        'token_file = "token"\nrole = "owner"\nproject = "red"',
+        'token_file = "hashed"\nrole = "operator"',
+        api='tcp = "0.0.0.0:8179"',
+    )
+    assert [(each.uid, each.gid, each.digest, each.role, each.project) for each in config.api.client] == [
+        (0, None, b"", "operator", ""),
+        (None, 0, b"", "owner", "blue"),
+        (None, None, digest, "owner", "red"),
+        (None, None, hashlib.sha256(b"another").digest(), "operator", ""),
+    ]
+    assert config.api.tcp == ("0.0.0.0", 8179)
+    assert TOKEN not in repr(config)
+
+
+def test_a_client_that_cannot_be_is_told_with_all_that_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "short").write_text("short")
+    (tmp_path / "short").chmod(0o600)
+    (tmp_path / "open").write_text(TOKEN)
+    (tmp_path / "open").chmod(0o640)
+    (tmp_path / "all").write_text(TOKEN)
+    (tmp_path / "all").chmod(0o644)
+    token = 'token_file = "token"\n'
+    for sections, fault in [
+        (['role = "operator"'], "line 8: api.client[0].role: takes exactly one of user, group, token_file"),
+        ([f'{token}user = "root"\nrole = "operator"'], "api.client[0].token_file: takes exactly one of"),
+        (['user = "root"'], "api.client[0].role: is wanted"),
+        (['user = "root"\nrole = "admin"'], "api.client[0].role: takes operator or owner, not 'admin'"),
+        (['user = "root"\nrole = "owner"'], "api.client[0].project: an owner has a project"),
+        (['user = "root"\nrole = "operator"\nproject = "p"'], "api.client[0].project: an owner has"),
+        (['user = "nosuch"\nrole = "operator"'], "api.client[0].user: there is no user 'nosuch' on this host"),
+        (['group = "nosuch"\nrole = "operator"'], "api.client[0].group: there is no group 'nosuch'"),
+        (['token_file = "none"\nrole = "operator"'], "api.client[0].token_file: none cannot be read"),
+        (['token_file = "short"\nrole = "operator"'], "token_file: short has no token: 20 characters"),
+        (['token_file = "open"\nrole = "operator"'], "token_file: open has a token that its group can read"),
+        (['token_file = "all"\nrole = "operator"'], "can be read by everybody"),
+        ([f'{token}role = "operator"'] * 2, "api.client[1].token_file: another [[api.client]] has this token"),
+        (['user = "root"\nrole = "operator"\ncolour = 1'], "api.client[0].colour: is not known"),
+        (['user = 5\nrole = "operator"'], "api.client[0].user: takes text, not 5"),
+    ]:
+        with pytest.raises(ConfigError) as refused:
+            clients(tmp_path, *sections)
+        assert fault in str(refused.value), f"{sections}: {refused.value}"
+        assert TOKEN not in str(refused.value)
+
+
+def test_TCP_needs_a_token_where_there_are_clients_and_beyond_the_loopback(tmp_path: Path) -> None:
+    user, token = 'user = "root"\nrole = "operator"', 'token_file = "token"\nrole = "operator"'
+    for sections, tcp, fault in [
+        ([user], "127.0.0.1:80", "api.tcp: callers by TCP need a token, and no [[api.client]] has a token_file"),
+        ([user], "[::]:80", "api.tcp: callers by TCP need a token"),
+        ([], "0.0.0.0:80", "api.tcp: takes an address of the loopback only, unless an [[api.client]] has a token_file"),
+    ]:
+        with pytest.raises(ConfigError) as refused:
+            clients(tmp_path, *sections, api=f'tcp = "{tcp}"')
+        assert fault in str(refused.value)
+    for sections, tcp in [([], "[::1]:80"), ([user, token], "192.0.2.1:80"), ([token], "127.0.0.1:80")]:
+        assert clients(tmp_path, *sections, api=f'tcp = "{tcp}"').api.tcp is not None
 
 
 def test_the_example_has_every_option_of_a_policy() -> None:

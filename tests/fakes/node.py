@@ -101,6 +101,9 @@ class FakeNode:
     def status(self) -> Plain:
         return self.status_plain
 
+    def itself(self) -> Plain:
+        return {"id": "192.0.2.1", "host": "node", "router_id": "192.0.2.1"}
+
     def sessions(self) -> list[Plain]:
         return self.session_rows
 

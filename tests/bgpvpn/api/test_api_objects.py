@@ -499,7 +499,7 @@ async def test_lists_are_filtered_by_any_field(tmp_path: Path) -> None:
 async def test_what_is_not_there_and_what_cannot_be_done_there_is_said(tmp_path: Path) -> None:
     async with served(FakeNode(), tmp_path) as api:
         for method, path, status in [
-            ("GET", "/", 404),
+            ("GET", "/nosuch", 404),
             ("GET", "/v2/networks", 404),
             ("GET", "/v1/networks/", 404),
             ("GET", "/v1/networks/nosuch", 404),
