@@ -251,7 +251,7 @@ class Evi(Instance):
         self.vias.own[path] = self.name
         wanted: dict[bytes, Originated] = {}
         for endpoint in endpoints:
-            needs: tuple[ObjectKey, ...] = (("vxlan", str(self.vni)), ("attachment", endpoint.port))
+            needs: tuple[ObjectKey, ...] = (("vxlan", str(self.vni)), ("attachment", endpoint.attachment))
             for address in (b"", *endpoint.addresses) if self.exports else ():
                 wanted.setdefault(mac_key(self.rd.wire, mac, address), Originated(path, needs))
         self._say(mac, wanted)

@@ -175,8 +175,8 @@ class Instances:
         for port, seen in self._endpoints.take().items():
             present = self.endpoints.get(port)
             if seen is not None:
-                self._members.get(seen.segment, {}).pop(port, None)
-                self._behind.get(seen.attachment, {}).pop(port, None)
+                _leave(self._members, seen.segment, port)
+                _leave(self._behind, seen.attachment, port)
                 names[seen.segment] = None
             if present is not None:
                 self._members.setdefault(present.segment, {})[port] = None
@@ -234,7 +234,6 @@ class Instances:
             self._remove_evi(name)
             self._objects.set(unit, {})
             self._know(name, {}, None)
-            self._members.pop(name, None)
             return []
         endpoints = [self.endpoints[port] for port in sorted(self._members.get(name, ()))]
         layer2, layer3 = segment.of_type("l2"), segment.of_type("l3")
@@ -500,6 +499,14 @@ class Instances:
         """Return a route distinguisher of type 1: router id and a leased index (RFC 4364 section 4.2)."""
         index = lease("rd", purpose)
         return RouteDistinguisher(b"\x00\x01" + self.identity.router_id + index.to_bytes(2, "big"))
+
+
+def _leave(groups: dict[str, dict[str, None]], name: str, member: str) -> None:
+    """Take a member out of a group; a group without members is none."""
+    group = groups.get(name, {})
+    group.pop(member, None)
+    if not group:
+        groups.pop(name, None)
 
 
 def leak_name(port: str, binding: Binding, leaked: Leaked) -> str:

@@ -191,11 +191,12 @@ class Intent:
     def advertisements(self) -> Table[str, Advertisement]:
         return self.tables["advertisement"]
 
-    def plan(self, wishes: Sequence[Object | Removal], wall: float) -> list[Change]:
+    def plan(self, wishes: Sequence[Object | Removal], wall: float, *, stored: bool = False) -> list[Change]:
         """Return what wishes come to, all of them or none; each is checked as if those before it were done.
 
         `wall` is the time of day in seconds. IntentError: a wish is refused. An object that is as wished already is no
-        change. The tables stay as they are.
+        change. The tables stay as they are. `stored`: the wishes were accepted before; what was changed beside them
+        later, so that their status tells of it, does not keep them out.
         """
         changes: list[Change] = []
         undo: list[tuple[Key, Object | None]] = []
@@ -220,6 +221,8 @@ class Intent:
                     self._check_alone(key, wish)
                     settle(key, wish)
                     self._check_beside(wish)
+                    if not stored:
+                        self._check_bounds(wish)
             return changes
         finally:
             for key, seen in reversed(undo):
@@ -243,7 +246,7 @@ class Intent:
         for change in sorted(changes, key=lambda change: KINDS.index(change.kind)):
             assert change.thing is not None, "only objects are loaded"
             try:
-                self.plan([change.thing], change.stamp.updated_at)
+                self.plan([change.thing], change.stamp.updated_at, stored=not configured)
             except IntentError as error:
                 refused.append((change, error))
                 continue
@@ -371,8 +374,7 @@ class Intent:
                 self._check_port(thing, thing.network_id)
             case Bgpvpn():
                 for association in self.referring("bgpvpn", thing.id, "association"):
-                    for owner in self._owners(association):
-                        self._check_vnis(owner)
+                    self._check_leaks(association)
             case Association():
                 self._check_association(thing)
             case FloatingIp():
@@ -508,22 +510,38 @@ class Intent:
             raise IntentError("direction", association.direction, f"VPN {title(vpn)!r} is of type l2, which has none")
         if association.routes and vpn.type == "l2":
             raise IntentError("routes", association.routes, f"VPN {title(vpn)!r} is of type l2 and carries no prefixes")
-        prefixes = [route for route in association.routes if route.type == "prefix"]
-        if vpn.max_prefixes is not None and len(prefixes) > vpn.max_prefixes:
-            raise IntentError(
-                "routes", len(prefixes), f"VPN {title(vpn)!r} takes at most {vpn.max_prefixes} of an association"
-            )
-        for route in association.routes:
-            vpn.check_local_pref("routes", route.local_pref)
-            if route.bgpvpn_id is not None:
-                self._check_leak(vpn, route.bgpvpn_id)
-            elif reason := vpn.refusal(route.prefix or ""):
-                raise IntentError("routes", route.prefix, reason)
+        self._check_leaks(association)
         if vpn.type == "l3":
             for owner in self._owners(association):
                 self._check_ways(owner)
-        for owner in self._owners(association):
-            self._check_vnis(owner)
+
+    def _check_bounds(self, thing: Object) -> None:
+        """Check what can become untrue while others change: then something is not announced, and the status says so."""
+        if isinstance(thing, Association):
+            vpn = self._objects[("bgpvpn", thing.bgpvpn_id)]
+            assert isinstance(vpn, Bgpvpn)
+            prefixes = [route for route in thing.routes if route.type == "prefix"]
+            if vpn.max_prefixes is not None and len(prefixes) > vpn.max_prefixes:
+                raise IntentError(
+                    "routes", len(prefixes), f"VPN {title(vpn)!r} takes at most {vpn.max_prefixes} of an association"
+                )
+            for route in thing.routes:
+                vpn.check_local_pref("routes", route.local_pref)
+                if route.prefix is not None and (reason := vpn.refusal(route.prefix)):
+                    raise IntentError("routes", route.prefix, reason)
+            for owner in self._owners(thing):
+                self._check_vnis(owner)
+        elif isinstance(thing, Bgpvpn):
+            for association in self.referring("bgpvpn", thing.id, "association"):
+                for owner in self._owners(association):
+                    self._check_vnis(owner)
+
+    def _check_leaks(self, association: Association) -> None:
+        into = self._objects[("bgpvpn", association.bgpvpn_id)]
+        assert isinstance(into, Bgpvpn)
+        for route in association.routes:
+            if route.bgpvpn_id is not None:
+                self._check_leak(into, route.bgpvpn_id)
 
     def _check_leak(self, into: Bgpvpn, id_: str) -> None:
         """Check that the routes of one VPN may be announced anew into another."""
@@ -537,6 +555,14 @@ class Intent:
             )
         if leaked.type != into.type:
             raise IntentError("routes", id_, f"VPN {title(leaked)!r} is of type {leaked.type}, not {into.type}")
+        for vpn in (leaked, into):
+            if "ipvpn" not in vpn.technique:
+                raise ConflictError(
+                    "technique",
+                    vpn.technique,
+                    f"VPN {title(vpn)!r} is of the technique {', '.join(vpn.technique)}, and routes of type bgpvpn are "
+                    f"announced by ipvpn",
+                )
 
     def _check_ways(self, owner: Key) -> None:
         """Check that a network comes into l3 VPNs by itself or by one router, not by both."""

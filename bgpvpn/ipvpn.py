@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 import attrs
@@ -25,7 +25,7 @@ from bgpvpn.instance import Instance, NodeIdentity, Originated, Vias, targets, w
 from bgpvpn.intent import Bgpvpn
 from bgpvpn.objects import DEFAULT_LOCAL_PREF
 from bgpvpn.prefixes import Prefixes, is_overlaid, prefix_extra, prefix_key
-from bgpvpn.segment import Endpoint, Segment
+from bgpvpn.segment import Endpoint, Prefix, Segment
 from speaker.decision import Candidate, tiers
 from speaker.path import Attributes, Path
 from speaker.rib import Interest, Rib
@@ -324,6 +324,7 @@ class Behind:
     address: bytes  # of the port, in the prefix's address family
     label: int
     vpns: dict[str, int | None]  # that the prefix is announced into, each with the LOCAL_PREF there
+    here: tuple[int | None, ...]  # LOCAL_PREFs of those for which it lies there for the port's own VRF too
 
 
 class Announcer:
@@ -367,6 +368,15 @@ class Announcer:
             for technique, vpns in by_technique.items()
             for group in export_groups(vpns, identity.router_id)
         ]
+        self.distinguisher = distinguisher
+        imports = targets((vpn for segment in self.segments.values() for vpn in segment.importing("l3")), "import")
+        # The VRF hears what is announced into these, or is where their packets arrive: so its table must lead on.
+        self.led = {
+            vpn.id
+            for vpn in self.vpns.values()
+            if "evpn-prefix" in vpn.technique or not imports.isdisjoint(targets([vpn], "export"))
+        }
+        self.own = {address for endpoint in endpoints for address in endpoint.addresses}
         self.said = Announcement({}, {}, {})
 
     def announcement(self) -> Announcement:
@@ -391,8 +401,12 @@ class Announcer:
         label: int,
         needs: Iterable[ObjectKey],
         local_pref: int | None,
+        past: Via | None = None,
     ) -> None:
-        """Announce a prefix with the targets of these VPNs of a group, and the label that leads to it."""
+        """Announce a prefix with the targets of these VPNs of a group, and the label that leads to it.
+
+        `past`: where it leads when that is not into the VRF.
+        """
         group, rd, technique = of
         family, prefix = at
         needed = [("vrf", self.vrf), *needs]
@@ -407,7 +421,10 @@ class Announcer:
             told = overlay_attributes(route_targets, local_pref, self.identity, self.interner)
             path = told.path(prefix_extra(self.vni, size))
             needed.append(("vxlan", str(self.vni)))
-        self.vias.own[path] = self.vrf
+        if past is None:
+            self.vias.own[path] = self.vrf
+        else:
+            self.vias.meaning[path] = past
         self.said.originated.setdefault(key, Originated(path, tuple(needed)))
 
     def _addresses(self, endpoint: Endpoint) -> None:
@@ -417,9 +434,9 @@ class Announcer:
             prefix = address + bytes([len(address) * 8])
             subnet = covering(self.segments[endpoint.segment], address)
             into = {binding.bgpvpn_id for binding in endpoint.bindings if address in binding.addresses}
-            if subnet is None:
+            if subnet is None and address in endpoint.routed:
                 self.said.statics[(family, prefix)] = self.vias.to([OnBridge(endpoint.segment, address)])
-            else:
+            elif subnet is not None:
                 into = {id_ for id_ in into if id_ in self.vpns and self.vpns[id_].aggregate != "subnet"}
             for of in self.groups:
                 if vpns := into & of[0].vpns.keys():
@@ -447,56 +464,72 @@ class Announcer:
         for each in behind:
             route = LabelRoute(each.label, each.bridge, each.address)
             self.said.labels[route.key] = route
-        carrying = [each for each in behind if self.active(each.attachment)] or behind
-        own = prefix[:-1] if prefix[-1] == len(carrying[0].address) * 8 else None
-        if not any(own in endpoint.addresses for endpoint in self.endpoints):
-            hops = [OnBridge(each.bridge, each.address) for each in _preferred(carrying, None)]
+        leading, _ = self._carrying((each, max(each.here, key=_degree)) for each in behind if each.here)
+        if leading and not (prefix[-1] == len(leading[0].address) * 8 and prefix[:-1] in self.own):
+            hops = [OnBridge(each.bridge, each.address) for each in leading]
             self.said.statics[(family, prefix)] = self.vias.to(dict.fromkeys(hops))
-        for of in self.groups:
-            into = of[0].vpns
-            ports = _preferred([each for each in carrying if each.vpns.keys() & into.keys()], into)
-            if not ports:
-                continue
-            needs: list[ObjectKey] = [("attachment", each.attachment) for each in ports]
-            label = self.label  # leads to the VRF's table, and that to all the ports
-            if len(ports) == 1:
-                label = ports[0].label
-                needs.append(("label", str(label)))
-            vpns = into.keys() & frozenset[str]().union(*(each.vpns for each in ports))
-            self._say(of, vpns, (family, prefix), label, needs, _preference(ports[0], into))
+        for group, rd, technique in self.groups:
+            # VPNs that have other ports, or another LOCAL_PREF, have a route of their own; the first keeps the group's.
+            for number, ((ports, local_pref), vpns) in enumerate(self._ways(group, behind)):
+                if number:
+                    name = " ".join(["of", vpns[0], *(each.port for each in ports if not each.here)])
+                    rd = self.distinguisher(attrs.evolve(group, name=name, route_distinguisher=None)).wire
+                needs: list[ObjectKey] = [("attachment", each.attachment) for each in ports]
+                label = self.label  # leads to the VRF's table, and that to all the ports
+                if len(ports) == 1:
+                    label = ports[0].label
+                    needs.append(("label", str(label)))
+                past = None if ports[0].here else self.vias.to([OnBridge(ports[0].bridge, ports[0].address)])
+                self._say((group, rd, technique), vpns, (family, prefix), label, needs, local_pref, past)
+
+    def _ways(
+        self, group: ExportGroup, behind: list[Behind]
+    ) -> Iterable[tuple[tuple[tuple[Behind, ...], int | None], list[str]]]:
+        """Return the ports that carry a prefix together and their LOCAL_PREF, each with the VPNs of a group for it.
+
+        Only those to which the VRF's own table leads carry it together.
+        """
+        found: dict[tuple[tuple[str, ...], int | None], tuple[tuple[Behind, ...], list[str]]] = {}
+        for vpn in group.vpns:
+            ports, local_pref = self._carrying((each, each.vpns[vpn]) for each in behind if vpn in each.vpns)
+            together = [tuple(ports)] if all(each.here for each in ports) else [(each,) for each in ports]
+            for some in together if ports else ():
+                names = tuple(each.port for each in some)
+                found.setdefault((names, local_pref), (some, []))[1].append(vpn)
+        return [((ports, local_pref), vpns) for (_, local_pref), (ports, vpns) in found.items()]
+
+    def _carrying(self, ports: Iterable[tuple[Behind, int | None]]) -> tuple[list[Behind], int | None]:
+        """Return who of the ports that forward, or of all if none does, has the highest LOCAL_PREF, and that."""
+        found = list(ports)
+        found = [each for each in found if self.active(each[0].attachment)] or found
+        highest = max((local_pref for _, local_pref in found), key=_degree, default=None)
+        return [port for port, local_pref in found if _degree(local_pref) == _degree(highest)], highest
 
     def _prefixes(self) -> dict[tuple[Family, bytes], list[Behind]]:
         """Return the further prefixes and the ports that each lies behind, if these have an address of its family."""
         found: dict[tuple[Family, bytes], list[Behind]] = {}
         for endpoint in self.endpoints:
-            vpns: dict[tuple[int, bytes], dict[str, int | None]] = {each: {} for each in endpoint.behind}
+            vpns: dict[Prefix, dict[str, int | None]] = {each: {} for each in endpoint.behind}
+            here: dict[Prefix, list[int | None]] = {each: [None] for each in endpoint.behind}
             for binding in endpoint.bindings:
                 for prefix, local_pref in binding.prefixes:
                     vpns.setdefault(prefix, {})[binding.bgpvpn_id] = local_pref
+                    if binding.sends or binding.bgpvpn_id in self.led:
+                        here.setdefault(prefix, []).append(local_pref)
             for (version, octets), into in vpns.items():
                 family = FAMILY_OF[version]
                 address = address_of(endpoint, family)
                 if address is not None:
-                    label = self.port_label(endpoint.port, address)
-                    behind = Behind(endpoint.port, endpoint.attachment, endpoint.segment, address, label, into)
+                    leading = tuple(here.get((version, octets), ()))
+                    # One label stands for one way: into the VRF, which leads on to the port, or past it.
+                    label = self.port_label(endpoint.port if leading else f"past {endpoint.port}", address)
+                    behind = Behind(endpoint.port, endpoint.attachment, endpoint.segment, address, label, into, leading)
                     found.setdefault((family, octets), []).append(behind)
         return found
 
 
-def _preference(behind: Behind, vpns: Container[str] | None) -> int | None:
-    """Return the highest LOCAL_PREF with which a port carries a prefix into some VPNs, or into any."""
-    told = [value for id_, value in behind.vpns.items() if vpns is None or id_ in vpns]
-    return max(told, key=_degree, default=None)
-
-
 def _degree(local_pref: int | None) -> int:
     return DEFAULT_LOCAL_PREF if local_pref is None else local_pref
-
-
-def _preferred(ports: Sequence[Behind], vpns: Container[str] | None) -> list[Behind]:
-    """Return the ports that carry a prefix with the highest LOCAL_PREF."""
-    highest = max((_degree(_preference(each, vpns)) for each in ports), default=0)
-    return [each for each in ports if _degree(_preference(each, vpns)) == highest]
 
 
 def covering(segment: Segment, address: bytes) -> bytes | None:

@@ -76,6 +76,7 @@ class Leak(Instance):
         self.interner = interner
         self.into: Into | None = None
         self.refused: dict[Destination, str] = {}
+        self._beyond: dict[Destination, None] = {}  # those of them that are more than the VPN takes
         self._keys: dict[Destination, dict[bytes, None]] = {}
         self._dirty: dict[Destination, None] = {}
         self._said: dict[Destination, tuple[Family, bytes]] = {}
@@ -118,6 +119,9 @@ class Leak(Instance):
                 self._keys.pop(destination, None)
             usable = [candidate for candidate in found if self._fresh(candidate)]
             self._choose(destination, best(usable)[0] if usable else None)
+        if self._beyond and self.into is not None:
+            room = len(self._beyond) if self.into.most is None else max(0, self.into.most - len(self._said))
+            self._dirty.update(dict.fromkeys(islice(self._beyond, room)))
         return len(dirty)
 
     def _fresh(self, candidate: Candidate) -> bool:
@@ -131,13 +135,15 @@ class Leak(Instance):
         into, (family, prefix) = self.into, destination
         assert into is not None
         self.refused.pop(destination, None)
+        self._beyond.pop(destination, None)
         way = into.ways.get(family)
         if chosen is None or way is None:
             self._unsay(destination)
             return
         reason = into.refusal(prefix_text(prefix, AFI_OF[family]))
-        if not reason and into.most is not None and destination not in self._said and len(self._said) >= into.most:
-            reason = f"the VPN takes {into.most} prefixes of an association"
+        if not reason and into.most is not None and len(self._said) - (destination in self._said) >= into.most:
+            reason = f"the VPN takes at most {into.most} of an association"
+            self._beyond[destination] = None
         if reason:
             self.refused[destination] = reason
             self._unsay(destination)
@@ -159,5 +165,3 @@ class Leak(Instance):
         key = self._said.pop(destination, None)
         if key is not None:
             self.originated.discard(key)
-            if self.into is not None and self.into.most is not None:  # there is room for another now
-                self._dirty.update(dict.fromkeys(self.refused))

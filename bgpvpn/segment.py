@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ import attrs
 from bgpvpn.desired import Gateway
 from bgpvpn.instance import targets
 from bgpvpn.intent import Association, Bgpvpn, Intent, Network, Port, Router
-from bgpvpn.objects import DEFAULT_LOCAL_PREF
+from bgpvpn.objects import DEFAULT_LOCAL_PREF, title
 from speaker.table import Table
 from speaker.values import Mac, prefix_bytes
 
@@ -47,6 +47,15 @@ class Leaked:
 
 
 @attrs.frozen
+class Refused:
+    """A prefix that an association wants announced, and why the VPN does not take it."""
+
+    association: str
+    prefix: str
+    reason: str
+
+
+@attrs.frozen
 class Binding:
     """What an endpoint announces into one VPN."""
 
@@ -54,7 +63,8 @@ class Binding:
     addresses: tuple[bytes, ...] = ()
     prefixes: tuple[tuple[Prefix, int | None], ...] = ()  # that lie behind the port, each with its LOCAL_PREF
     leaks: tuple[Leaked, ...] = ()
-    refused: tuple[tuple[str, str], ...] = ()  # prefixes that the VPN does not take, and why
+    refused: tuple[Refused, ...] = ()
+    sends: bool = True  # the port sends by the VPN as well: what lies behind it lies there for its own VRF too
 
 
 @attrs.frozen
@@ -69,6 +79,7 @@ class Endpoint:
     mac: bytes
     addresses: tuple[bytes, ...]
     bindings: tuple[Binding, ...]
+    routed: tuple[bytes, ...] = ()  # the addresses that an l3 VPN is about, announced or not
     behind: tuple[Prefix, ...] = ()  # prefixes that its router leads to it, announced or not
 
 
@@ -102,11 +113,17 @@ class Bound:
     association: Association
     vpn: Bgpvpn
     router: Router | None = None
-    subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()  # of the router
+    subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()  # of the router, in the network
+    extra: Mapping[bytes, Sequence[str]] = {}  # of the router: next hop -> the destinations behind it
+    beyond: Container[str] = ()  # destinations that are more than the VPN takes of an association
 
     def covers(self, address: bytes) -> bool:
         """Tell whether an address of a port is one that the association is about."""
         return self.router is None or any(ipaddress.ip_address(address) in subnet for subnet in self.subnets)
+
+    def behind(self, addresses: Iterable[bytes]) -> list[str]:
+        """Return where the router's extra routes over these addresses lead."""
+        return [destination for address in addresses for destination in self.extra.get(address, ())]
 
 
 class Segments:
@@ -195,6 +212,9 @@ class Segments:
             if not here:
                 continue
             before = segments.get(name)
+            # Of a network that is in l3 VPNs by its router alone, the router's subnets alone have gateways.
+            by_itself = any(each.vpn.type == "l3" for bound in own.values() for each in bound)
+            through = router if router is not None and not by_itself else None
             vpns = here | ({vpn.id: vpn for vpn in before.vpns} if before is not None else {})
             segments[name] = Segment(
                 name=name,
@@ -202,7 +222,7 @@ class Segments:
                 title=(network.name if network is not None else stations[0].name) or owner,
                 vpns=tuple(vpns[id_] for id_ in sorted(vpns)),
                 imports=frozenset(shared_ids | sent_by),
-                gateways=self._gateways(network, stations[0]),
+                gateways=self._gateways(network, stations[0], before, through),
                 vrf=(f"router/{router.id}" if router is not None else owner) + suffix,
                 mtu=network.mtu if network is not None else None,
                 fallback_mac=_mac(network.fallback_mac) if network is not None and network.fallback_mac else None,
@@ -241,20 +261,29 @@ class Segments:
             mac=_mac(port.mac_address),
             addresses=addresses,
             bindings=self._bindings(port, addresses, bound),
-            behind=tuple(dict.fromkeys(prefix for each in bound for prefix, _ in _extra(each, addresses))),
+            routed=tuple(
+                address
+                for address in addresses
+                if any(each.vpn.type == "l3" and each.covers(address) for each in bound)
+            ),
+            behind=tuple(dict.fromkeys(_prefix(text) for each in bound for text in each.behind(addresses))),
         )
 
     def _bound(self, kind: str, id_: str, router: Router | None = None, network_id: str = "") -> list[Bound]:
         """Return the associations of a network, router or port whose VPNs are administratively up, by VPN."""
         found = []
         subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+        extra: dict[bytes, list[str]] = {}
         if router is not None:
             within = (self.intent.subnets[id_] for id_ in router.subnet_ids)
             subnets = tuple(ipaddress.ip_network(each.cidr) for each in within if each.network_id == network_id)
+            for route in router.routes:
+                extra.setdefault(_address(route.nexthop), []).append(route.destination)
         for association in self.intent.referring(kind, id_, "association"):  # type: ignore[arg-type]
             vpn = self.intent.bgpvpns.get(association.bgpvpn_id)
             if vpn is not None and vpn.admin_state_up:
-                found.append(Bound(association, vpn, router, subnets))
+                told = [route.destination for route in router.routes] if router is not None else _told(association)
+                found.append(Bound(association, vpn, router, subnets, extra, _beyond(told, vpn)))
         return sorted(found, key=lambda each: each.vpn.id)
 
     def _bound_network(self, network: Network) -> list[Bound]:
@@ -277,18 +306,20 @@ class Segments:
         announced: dict[bytes, None] = {}
         prefixes: dict[Prefix, int | None] = {}
         leaks: dict[str, Leaked] = {}
-        refused: dict[str, str] = {}
+        refused: list[Refused] = []
         for each in bound:
             association = each.association
             if association.advertise_fixed_ips and not port.device_owner.startswith("network:"):
                 announced.update(dict.fromkeys(address for address in addresses if each.covers(address)))
             wanted = [(route.prefix, route.local_pref) for route in association.routes if route.prefix is not None]
             if association.advertise_extra_routes:
-                wanted += [(text, None) for _, text in _extra(each, addresses)]
+                wanted += [(text, None) for text in each.behind(addresses)]
             for text, local_pref in wanted:
                 reason = vpn.refusal(text)
+                if text in each.beyond:
+                    reason = f"VPN {title(vpn)!r} takes at most {vpn.max_prefixes} of an association"
                 if reason:
-                    refused[text] = reason
+                    refused.append(Refused(association.id, text, reason))
                     continue
                 prefix, value = _prefix(text), vpn.effective_local_pref(local_pref)
                 prefixes[prefix] = _higher(prefixes[prefix], value) if prefix in prefixes else value
@@ -302,14 +333,21 @@ class Segments:
             addresses=tuple(announced),
             prefixes=tuple(prefixes.items()),
             leaks=tuple(leaks[id_] for id_ in sorted(leaks)),
-            refused=tuple(refused.items()),
+            refused=tuple(refused),
+            sends=any(each.association.direction == "both" for each in bound),
         )
 
-    def _gateways(self, network: Network | None, port: Port) -> tuple[Gateway, ...]:
-        found: set[Gateway] = set()
+    def _gateways(
+        self, network: Network | None, port: Port, before: Segment | None, through: Router | None
+    ) -> tuple[Gateway, ...]:
+        """Return the gateways of a segment: those that it has `before`, and those for one more port there.
+
+        `through`: only those of this router.
+        """
+        found = set(before.gateways if before is not None else ())
         if network is not None:
             for subnet in self.intent.referring("network", network.id, "subnet"):
-                if subnet.gateway_ip is not None:
+                if subnet.gateway_ip is not None and (through is None or subnet.id in through.subnet_ids):
                     length = ipaddress.ip_network(subnet.cidr).prefixlen
                     found.add(Gateway(ipaddress.ip_address(subnet.gateway_ip).packed, length))
         else:
@@ -328,15 +366,15 @@ def _imports(bound: Bound) -> bool:
     return bound.association.direction != "to-port" and bool(vpn.route_targets or vpn.import_targets)
 
 
-def _extra(bound: Bound, addresses: Sequence[bytes]) -> list[tuple[Prefix, str]]:
-    """Return the extra routes of a router that lead to a port, as prefixes and as text."""
-    if bound.router is None:
-        return []
-    return [
-        (_prefix(route.destination), route.destination)
-        for route in bound.router.routes
-        if _address(route.nexthop) in addresses
-    ]
+def _told(association: Association) -> list[str]:
+    return [route.prefix for route in association.routes if route.prefix is not None]
+
+
+def _beyond(told: Sequence[str], vpn: Bgpvpn) -> frozenset[str]:
+    """Return what of the prefixes of an association a VPN does not take because there are so many."""
+    if vpn.max_prefixes is None:
+        return frozenset()
+    return frozenset(list(dict.fromkeys(text for text in told if not vpn.refusal(text)))[vpn.max_prefixes :])
 
 
 def _higher(one: int | None, other: int | None) -> int | None:

@@ -163,14 +163,25 @@ def _router(node: Node, router: Router) -> Verdict:
     return _segments(node, segments) if segments else ("DOWN", "its networks have no port on this node that is up")
 
 
+def _ports(node: Node, association: Association) -> Iterator[str]:
+    """Yield the ports behind which something of an association may lie: a network announces addresses only."""
+    if association.port_id is not None:
+        yield association.port_id
+    elif association.router_id is not None and node.intent.routers[association.router_id].routes:
+        for owner in node.segments.owners(association):
+            yield from (port.id for port in node.intent.referring("network", owner, "port"))
+
+
 def _refused(node: Node, association: Association) -> Iterator[str]:
     """Say what an association wants announced and its VPN does not take, an example of each reason."""
     endpoints = node.segments.endpoints.rows
-    for port_id in endpoints if association.port_id is None else [association.port_id]:
-        bindings = endpoints[port_id].bindings if port_id in endpoints else ()
-        for binding in bindings if association.network_id is None else ():
-            if binding.bgpvpn_id == association.bgpvpn_id:
-                yield from (f"{prefix} is not announced: {reason}" for prefix, reason in binding.refused[:1])
+    examples: dict[str, str] = {}  # one of each reason
+    for port_id in _ports(node, association):
+        for binding in endpoints[port_id].bindings if port_id in endpoints else ():
+            for refused in binding.refused:
+                if refused.association == association.id:
+                    examples.setdefault(refused.reason, refused.prefix)
+    yield from (f"{prefix} is not announced: {reason}" for reason, prefix in examples.items())
     for leak in node.instances.leaks_of(association.port_id or "", association.bgpvpn_id):
         for (family, prefix), reason in islice(leak.refused.items(), 1):
             example = prefix_text(prefix, AFI_OF[family])

@@ -614,8 +614,8 @@ def _lacking(node: Node, endpoint: Endpoint, segment: Segment) -> Iterator[str]:
             yield f"it has no address that could be announced into VPN {name}"
         elif vpn.type == "l3" and not binding.addresses:
             yield f"its association does not let its addresses be announced into VPN {name}"
-        for text, reason in binding.refused:
-            yield f"{text} is not announced: {reason}"
+        for refused in binding.refused:
+            yield f"{refused.prefix} is not announced: {refused.reason}"
         for (version, prefix), _ in binding.prefixes:
             if not any(len(address) == (4 if version == 4 else 16) for address in endpoint.addresses):
                 text = prefix_text(prefix, 4 if version == 4 else 6)

@@ -10,7 +10,19 @@ from bgpvpn.allocate import Leases
 from bgpvpn.desired import Desired, NextHop, ObjectKey, Status
 from bgpvpn.evpn import NO_ESI, mac_key, multicast_key
 from bgpvpn.instance import NodeIdentity
-from bgpvpn.intent import Association, Bgpvpn, Intent, Kind, Network, Object, Port, Removal, StoredLease, Subnet
+from bgpvpn.intent import (
+    Association,
+    Bgpvpn,
+    Intent,
+    Kind,
+    Network,
+    Object,
+    Port,
+    Removal,
+    Router,
+    StoredLease,
+    Subnet,
+)
 from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, label_field
 from bgpvpn.node import Node, NodeSettings
 from speaker.decision import LOCAL
@@ -60,6 +72,7 @@ class Middle:
         underlay: Iterable[str] = (),
         ranges: dict[str, range] | None = None,
         hold_s: float = 600.0,
+        host: str = "",
     ) -> None:
         self.intent = Intent()
         self.leases = Leases(ranges or RANGES, hold_s)
@@ -69,7 +82,7 @@ class Middle:
         self.interner = Interner()
         prefixes = [ipaddress.ip_network(text) for text in underlay]
         settings = NodeSettings(
-            identity, 64512, tuple((each.network_address.packed, each.prefixlen) for each in prefixes)
+            identity, 64512, tuple((each.network_address.packed, each.prefixlen) for each in prefixes), host
         )
         self.node = Node(settings, self.intent, self.leases, self.status, self.desired, self.interner)
         self.down: set[ObjectKey] = set()  # objects that do not become active
@@ -175,6 +188,13 @@ class Middle:
 
     # Out
 
+    def said(self) -> dict[str, tuple[set[str], int | None]]:
+        """Return our own announced routes with their route targets and LOCAL_PREF."""
+        return {
+            nlri: ({str(RouteTarget(each)) for each in path.attributes.route_targets}, path.attributes.local_pref)
+            for nlri, path in self.told().items()
+        }
+
     def routes(self, segment: str) -> dict[str, tuple[tuple[NextHop, ...], ...]]:
         """Return the routes of a segment's VRF: prefix -> tiers of next hops."""
         tables = self.node.instances.vrfs[segment].routes
@@ -234,3 +254,51 @@ def bind_port(vpn_id: str, of: str, *prefixes: str, **more: Any) -> Association:
     """Return the association of a port with a VPN, with prefixes behind the port."""
     routes = tuple({"type": "prefix", "prefix": prefix} for prefix in prefixes)
     return Association(id=f"{vpn_id}-{of}", bgpvpn_id=vpn_id, port_id=of, routes=routes, **more)
+
+
+def router(id_: str, *networks: str, routes: dict[str, str] | None = None, **more: Any) -> Router:
+    """Return a router on the subnets that `network` made for these networks; `routes`: destination -> next hop."""
+    extra = [{"destination": destination, "nexthop": hop} for destination, hop in (routes or {}).items()]
+    return Router(id=id_, subnet_ids=[f"{each}-s" for each in networks], routes=extra, **more)
+
+
+def bind_router(vpn_id: str, of: str, **more: Any) -> Association:
+    """Return the association of a router with a VPN."""
+    return Association(id=f"{vpn_id}-{of}", bgpvpn_id=vpn_id, router_id=of, **more)
+
+
+def bind_leak(vpn_id: str, of: str, *leaked: str, local_pref: int | None = None, **more: Any) -> Association:
+    """Return the association of a port with a VPN into which it announces the routes of others."""
+    routes = [{"type": "bgpvpn", "bgpvpn_id": each, "local_pref": local_pref} for each in leaked]
+    return Association(id=f"{vpn_id}-{of}", bgpvpn_id=vpn_id, port_id=of, routes=routes, **more)
+
+
+def retold(path: Path, to: Middle) -> Path:
+    """Return a path as another node holds it; attributes know who imports them."""
+    told = path.attributes
+    return make(
+        to.interner,
+        next_hop=told.next_hop,
+        local_pref=told.local_pref,
+        ext_communities=told.ext_communities,
+        pmsi=told.pmsi,
+    ).path(path.extra)
+
+
+def exchange(*nodes: Middle) -> None:
+    """Let nodes tell each other what they announce until nobody has anything new to say."""
+    for _ in range(20):
+        for each in nodes:
+            each.settle()
+        before = [each.told() for each in nodes]
+        for teller in nodes:
+            source = ipaddress.ip_address(teller.node.settings.identity.tunnel).exploded
+            for hearer in nodes:
+                for family in (Family.VPNV4, Family.VPNV6, Family.EVPN) if hearer is not teller else ():
+                    rows = teller.node.rib.table(family, LOCAL).rows
+                    hearer.node.rib.table(family, source).sync({key: retold(rows[key], hearer) for key in rows})
+        for each in nodes:
+            each.settle()
+        if [each.told() for each in nodes] == before:
+            return
+    raise AssertionError("the nodes never agree")
