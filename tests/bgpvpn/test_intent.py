@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgpvpn.intent import (
+    Advertisement,
     Association,
     Bgpvpn,
     Change,
     ConflictError,
+    FloatingIp,
     Intent,
     IntentError,
     Kind,
@@ -21,6 +23,8 @@ from bgpvpn.intent import (
     Peer,
     Port,
     Removal,
+    Router,
+    Speaker,
     Stamp,
     Subnet,
     kind_of,
@@ -475,3 +479,136 @@ def test_whatever_was_accepted_can_be_loaded_again_and_nothing_dangles(wishes: l
             written(intent, Removal(kind, id_))
     assert not any(intent.tables.values())
     written(intent, Network(id="1", name="a"), port("1", name="a", interface="1"), Bgpvpn(id="1", name="a"))
+
+
+# Routers, external networks, shared interfaces, and what goes with what
+
+
+ROUTED: tuple[Object, ...] = (
+    Network(id="n1"),
+    Subnet(id="s1", network_id="n1", cidr="10.1.0.0/24"),
+    Network(id="n2"),
+    Subnet(id="s2", network_id="n2", cidr="10.2.0.0/24"),
+    Network(id="x", external=True),
+    Subnet(id="sx", network_id="x", cidr="203.0.113.0/24"),
+    Bgpvpn(id="v", route_targets=["64512:1"]),
+    Bgpvpn(id="e", route_targets=["64512:2"], type="l2"),
+    Router(
+        id="r", subnet_ids=["s1"], routes=[{"destination": "172.16.0.0/16", "nexthop": "10.1.0.9"}],
+        gateway_network_id="x", gateway_ips=["203.0.113.9"],
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (Association(id="a", bgpvpn_id="v", network_id="x"), "network 'x' is external, and cannot be in a VPN"),
+        (Association(id="a", bgpvpn_id="e", network_id="x"), "network 'x' is external, and cannot be in a VPN"),
+        (Association(id="a", bgpvpn_id="e", router_id="r"), "is of type l2; a router has a place in l3 only"),
+        (Router(id="q", subnet_ids=["sx"]), "subnet 203.0.113.0/24 is of an external network"),
+        (Router(id="q", subnet_ids=["s1"], gateway_network_id="n2"), "network 'n2' is not external"),
+        (
+            Router(id="q", subnet_ids=["s1"], routes=[{"destination": "10.7.0.0/16", "nexthop": "10.2.0.9"}]),
+            "10.2.0.9 is in no subnet of the router",
+        ),
+        (Network(id="n1", external=True), "network 'n1' is a tenant's, behind router r"),
+        (Network(id="x"), "network 'x' is the way out of router r"),
+        (Removal("subnet", "s1"), "subnet .* is on router r"),
+        (Removal("network", "n1"), "network 'n1' is on router r"),
+        (Removal("network", "x"), "network 'x' is the way out of r"),
+        (
+            Router(id="r", subnet_ids=["s2"], routes=[{"destination": "172.16.0.0/16", "nexthop": "10.1.0.9"}]),
+            "10.1.0.9 is in no subnet of the router",
+        ),
+    ],
+)
+def test_routers_and_external_networks_have_their_places(wish: Object | Removal, words: str) -> None:
+    intent = Intent()
+    written(intent, *ROUTED)
+    with pytest.raises(IntentError, match=words):
+        intent.plan([wish], 0.0)
+
+
+def test_a_network_in_a_vpn_does_not_become_external() -> None:
+    intent = Intent()
+    written(intent, *ROUTED, Association(id="a", bgpvpn_id="v", network_id="n2"))
+    with pytest.raises(ConflictError, match="network 'n2' is bound to a VPN"):
+        intent.plan([Network(id="n2", external=True)], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "error"),
+    [
+        ({"network_id": "n1"}, {"network_id": "n1"}, ""),
+        ({"network_id": "n1"}, {"network_id": "n2"}, "interface: 'tap' is taken by port 'p1'"),
+        ({"network_id": "n1"}, {}, "interface: 'tap' is taken"),
+        ({}, {}, "interface: 'tap' is taken"),
+        ({"network_id": "n1"}, {"network_id": "n2", "netns": "other"}, ""),
+        ({"network_id": "n1"}, {"network_id": "n2", "host": "elsewhere"}, ""),
+        ({"network_id": "n1"}, {"network_id": "n1", "ovs": {"bridge": "br-int", "port": "1"}}, "'tap' is taken"),
+        (
+            {"network_id": "n1", "mac_address": MAC},
+            {"network_id": "n1", "mac_address": MAC},
+            "mac_address: .* is taken",
+        ),
+    ],
+)
+def test_only_stations_of_one_network_that_are_plugged_alike_share_an_interface(
+    one: dict[str, Any], other: dict[str, Any], error: str
+) -> None:
+    intent = Intent()
+    written(intent, *ROUTED, port("p1", interface="tap", **one))
+    if not error:
+        written(intent, port("p2", interface="tap", **other))
+        return
+    with pytest.raises(ConflictError, match=error):
+        intent.plan([port("p2", interface="tap", **other)], 0.0)
+
+
+def test_a_station_does_not_change_to_another_plug_while_it_shares_its_interface() -> None:
+    intent = Intent()
+    written(intent, *ROUTED, *(port(f"p{n}", interface="tap", network_id="n1") for n in (1, 2)))
+    plug = {"bridge": "br-int", "port": "1"}
+    with pytest.raises(ConflictError, match="interface: 'tap' is taken by port 'p2'"):
+        intent.plan([port("p1", interface="tap", network_id="n1", ovs=plug)], 0.0)
+
+
+def test_what_names_a_removed_object_goes_with_it_or_forgets_it() -> None:
+    wishes: tuple[Object, ...] = (
+        *ROUTED,
+        port("p", network_id="n2", ip_addresses=["10.2.0.5"]),
+        Bgpvpn(id="w", route_targets=["64512:3"]),
+        Association(id="vr", bgpvpn_id="v", router_id="r"),
+        Association(
+            id="vp", bgpvpn_id="v", port_id="p",
+            routes=[{"type": "bgpvpn", "bgpvpn_id": "w"}, {"type": "prefix", "prefix": "10.7.0.0/16"}],
+        ),
+        Association(id="wp", bgpvpn_id="w", port_id="p", routes=[{"type": "bgpvpn", "bgpvpn_id": "v"}]),
+        FloatingIp(id="f", network_id="x", address="203.0.113.20", router_id="r", port_id="p", fixed_ip="10.2.0.5"),
+        Peer(id="k", address="192.0.2.1", remote_as=64512, families=["ipv4"]),
+        Speaker(id="sp", local_as=64512, networks=["x"], peers=["k"]),
+        Advertisement(id="ad", speaker_id="sp", destination="10.0.0.0/8", next_hop="192.0.2.9"),
+    )  # fmt: skip
+    for removal, gone, changed in [
+        (Removal("bgpvpn", "w"), {"w", "wp"}, {("vp", "routes")}),
+        (Removal("bgpvpn", "v"), {"v", "vr", "vp"}, {("wp", "routes")}),
+        (Removal("port", "p"), {"p", "vp", "wp"}, {("f", "port_id"), ("f", "fixed_ip")}),
+        (Removal("router", "r"), {"r", "vr"}, {("f", "router_id")}),
+        (Removal("peer", "k"), {"k"}, {("sp", "peers")}),
+        (Removal("speaker", "sp"), {"sp", "ad"}, set()),
+    ]:
+        intent = Intent()
+        written(intent, *wishes)
+        before = {(kind, id_): thing for kind, table in intent.tables.items() for id_, thing in table.rows.items()}
+        written(intent, removal)
+        after = {(kind, id_): thing for kind, table in intent.tables.items() for id_, thing in table.rows.items()}
+        assert {id_ for _, id_ in before.keys() - after.keys()} == gone, removal
+        assert {
+            (id_, field.name)
+            for (kind, id_), thing in after.items()
+            for field in attrs.fields(type(thing))
+            if getattr(thing, field.name) != getattr(before[kind, id_], field.name)
+        } == changed, removal
+        assert before.keys() >= after.keys()
+    assert intent.associations["vp"].routes[0].bgpvpn_id == "w"
