@@ -27,6 +27,7 @@ from bgpvpn.api.neutron import listing
 from bgpvpn.api.neutron.attributes import Attribute, constant, fields_of, text, to_change, to_make
 from bgpvpn.api.neutron.errors import BadRequest, NeutronError, NotFound
 from bgpvpn.api.requests import body_of
+from bgpvpn.api.writing import write
 from bgpvpn.intent import Intent, Removal
 from bgpvpn.objects import IntentError, Kind, Object, make
 
@@ -226,7 +227,7 @@ class Resource:
     def write(self, view: View, thing: Any) -> None:
         """Do all that the request has come to, or nothing."""
         try:
-            view.node.write(view.wishes, view.caller)
+            write(view.node, view.wishes, view.caller)
         except access.ForbiddenError:
             raise
         except IntentError as error:
