@@ -126,7 +126,7 @@ def plan(caller: Caller, wishes: Sequence[Object | Removal], intent: Intent, wal
     made: dict[Key, Object] = {}
     for wish in wishes:
         if isinstance(wish, Removal):
-            _seen(caller, (wish.kind, wish.id), "id", intent, {})
+            _check_project(caller, _seen(caller, (wish.kind, wish.id), "id", intent, {}), intent)
         else:
             _check_wish(caller, wish, intent, made)
             made[kind_of(wish), wish.id] = wish
@@ -146,6 +146,9 @@ def _check_wish(caller: Caller, wish: Object, intent: Intent, made: Mapping[Key,
     before: Object | None = intent.tables[kind].get(wish.id)
     if before is not None and not sees(caller, before, intent):
         raise ForbiddenError("id", wish.id, f"ids are for operators to choose; {caller}")
+    for thing in (before, wish):
+        if thing is not None and not isinstance(thing, Association):  # which is of the project of what it names
+            _check_project(caller, thing, intent)
     named = set() if before is None else set(references(before))
     for field, key in references(wish):
         if (field, key) not in named:
@@ -156,6 +159,11 @@ def _check_wish(caller: Caller, wish: Object, intent: Intent, made: Mapping[Key,
         _check_outside("gateway_ips", wish.gateway_network_id, wish.gateway_ips, wish, intent)
     if isinstance(wish, FloatingIp):
         _check_outside("address", wish.network_id, [wish.address], wish, intent)
+
+
+def _check_project(caller: Caller, thing: Object, intent: Intent) -> None:
+    if kind_of(thing) in OWNED and project_of(thing, intent) != caller.project_id:
+        raise ForbiddenError("id", None, f"{kind_of(thing)} {title(thing)!r} is not of your project; {caller}")
 
 
 def _seen(caller: Caller, key: Key, field: str, intent: Intent, made: Mapping[Key, Object]) -> Object:
@@ -188,10 +196,9 @@ def _check_outside(
 
 def _meets_others(caller: Caller, wish: Object | Removal, intent: Intent) -> bool:
     """Tell whether a conflict may be with what is not there for the caller: beside what it names, or on it."""
-    if isinstance(wish, Removal):
-        keys = [(wish.kind, wish.id)]
-    else:
-        keys = [(kind_of(wish), wish.id), *(key for _, key in references(wish))]
+    kind, id_ = (wish.kind, wish.id) if isinstance(wish, Removal) else (kind_of(wish), wish.id)
+    named = [intent.tables[kind].get(id_), None if isinstance(wish, Removal) else wish]
+    keys = [(kind, id_), *(key for thing in named if thing is not None for _, key in references(thing))]
     outside = {id_ for id_, network in intent.networks.rows.items() if network.external}
     return any(
         not sees(caller, other, intent)
