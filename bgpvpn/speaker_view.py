@@ -50,7 +50,8 @@ def learned(node: Node, speaker: Speaker, heard: Heard) -> list[Plain]:
 
     Each is {"destination", "peer", "next_hop", "as_path", "origin", "med", "local_pref", "communities",
     "large_communities", "stale", "best", "why"}, as it came, before the import policy.  `best`: it is what this node
-    would use; `why` says why it is not, or is "".  Nothing of it is in the kernel.
+    would use; `why` says why it is not, or is "".  Nothing of it is in the kernel.  What comes back of what the speaker
+    tells is left out: many tell their neighbours all that they know.
     """
     family = FAMILY_OF[speaker.ip_version]
     found = []
@@ -68,7 +69,8 @@ def learned(node: Node, speaker: Speaker, heard: Heard) -> list[Plain]:
                 "why": reason,
             }
         )
-    found += _refused(heard, family)
+    echoed = node.advertising.told.get(speaker.id, {})
+    found += (row for row in _refused(heard, family) if row["destination"] not in echoed)
     return sorted(found, key=lambda plain: (_by_destination(plain), plain["peer"]))
 
 
