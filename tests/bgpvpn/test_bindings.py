@@ -286,6 +286,16 @@ def test_a_prefix_of_a_port_that_is_only_announced_lies_there_for_its_own_vrf_wh
         assert middle.routes("red")[PREFIX] == ((ON_P1,),)
 
 
+def test_other_vrfs_look_up_in_the_vrf_of_a_port_that_is_only_announced_as_soon_as_that_has_its_prefix():
+    other = (*network("blue", "10.2.0.0/24", "10.2.0.1"), port("q1", "blue", "10.2.0.5"), bind("x", "blue"))
+    middle = settled(vpn("a", "1:1"), vpn("x", "1:9"), *other, bind("a", "red"))
+    middle.want(prefixed("x", "p1", direction="to-port"))
+    for targets, hop in (("1:1", ON_P1), ("1:9", InVrf("red")), ("1:1", ON_P1)):
+        middle.want(vpn("a", targets))
+        middle.settle()
+        assert middle.routes("blue")[PREFIX] == ((hop,),), targets
+
+
 def test_several_ports_that_are_only_announced_have_a_route_each():
     middle = settled(
         vpn("x", "1:9"), prefixed("x", "p1", direction="to-port"), prefixed("x", "p2", direction="to-port")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
@@ -20,32 +21,51 @@ from bgpvpn.desired import Labelled, ObjectKey, Via
 from bgpvpn.evpn import Evi
 from bgpvpn.instance import Importing, Instance, Vias
 from bgpvpn.instances import Shares
-from bgpvpn.intent import ConflictError, IntentError, Object, Removal
+from bgpvpn.intent import KINDS, ConflictError, IntentError, Object, Removal
 from bgpvpn.ipvpn import Ipvpn
+from bgpvpn.leak import Into, Leak
 from bgpvpn.node import TUNNEL_SWEEP_S
 from bgpvpn.segment import Segments
 from speaker.decision import LOCAL
 from speaker.path import Path
 from speaker.rib import Interest
 from speaker.values import Family
-from speaker.wire.attribute import make
 from speaker.wire.community import mac_mobility
-from tests.fakes.middle import Middle, bind, bind_port, flood_route, mac_route, network, port, vpn
+from tests.fakes.middle import (
+    Middle,
+    bind,
+    bind_leak,
+    bind_port,
+    bind_router,
+    flood_route,
+    mac_route,
+    network,
+    port,
+    retold,
+    router,
+    vpn,
+)
 
 TARGETS = (("1:1",), ("1:2",), ("1:1", "1:2"))
 PREFIXES = ("10.1.0.5/32", "172.16.0.0/16")
 MACS = ("02:00:00:00:70:31", "02:00:00:00:00:99")  # the first is p1's
 HEARD = (("peer-1", "9:1"), ("peer-1", "9:2"), ("peer-2", "9:1"))
-DOWN: tuple[ObjectKey, ...] = (("attachment", "p1"), ("attachment", "p2"), ("vrf", "n1"))
+DOWN: tuple[ObjectKey, ...] = (
+    ("attachment", "p1"), ("attachment", "p2"), ("attachment", "/tap-p1"), ("vrf", "n1"), ("vrf", "router/r"),
+)  # fmt: skip
+STATION = {"interface": "tap-p1"}
+"""That of p1."""
 
 BASE: tuple[Object, ...] = (
     *network("n1"),
     *network("n2", "10.1.0.0/16", None),
+    *network("n3", "10.3.0.0/24", "10.3.0.1"),
     port("p1", "n1", "10.1.0.5"),
     port("p2", "n1", "10.1.0.6"),
     port("p3", "n2", "10.1.0.5"),
     port("p6", "n2", "10.1.0.6"),
     port("p4", None, "10.1.0.9/24", gateway_ips=("10.1.0.1",)),
+    port("p7", "n3", "10.3.0.5"),
     vpn("a", "1:1"),
     vpn("b", "1:2"),
     vpn("e", "1:1", type="l2"),
@@ -74,18 +94,37 @@ ports = st.one_of(
     ),
     st.builds(lambda id_: port(id_, "n1", "10.1.0.6"), one(("p2", "p5"))),
     st.builds(lambda up: port("p3", "n2", "10.1.0.5", admin_state_up=up), st.booleans()),
+    st.just(port("p8", "n1", "10.1.0.8", **STATION)),
+)  # fmt: skip
+routers = st.builds(
+    lambda on, hop, up: router("r", *on, routes={PREFIXES[1]: hop} if hop else {}, admin_state_up=up),
+    one((("n1", "n3"), ("n3",), ("n1",))), one(("", "10.1.0.6", "10.3.0.5")), one((True, True, True, False)),
+)  # fmt: skip
+leaks = st.builds(
+    lambda id_, of, direction: bind_leak(id_, of, "b" if id_ == "a" else "a", direction=direction),
+    one("ab"), one(("p1", "p2", "p4")), one(("both", "to-port")),
 )  # fmt: skip
 associations = st.one_of(
     st.builds(bind, one("abe"), one(("n1", "n2"))),
     st.builds(
         lambda id_, of, prefix, fixed: bind_port(id_, of, *prefix, advertise_fixed_ips=fixed),
-        one("aabe"), one(("p1", "p1", "p3", "p4")), one(((), ("172.16.0.0/16",))), st.booleans(),
+        one("aabe"), one(("p1", "p1", "p3", "p4", "p8")), one(((), ("172.16.0.0/16",))), st.booleans(),
     ),
+    st.builds(
+        lambda id_, of, direction, preference: attrs.evolve(
+            bind_port(id_, of, direction=direction),
+            routes=[{"type": "prefix", "prefix": PREFIXES[1], "local_pref": preference}],
+        ),
+        one("ab"), one(("p1", "p2", "p7")), one(("both", "to-port", "from-port")), one((None, 200)),
+    ),
+    st.builds(lambda id_, extra: bind_router(id_, "r", advertise_extra_routes=extra), one("ab"), st.booleans()),
+    leaks,
 )  # fmt: skip
 removals = st.one_of(
     st.builds(lambda each: Removal("association", each.id), associations),
     st.builds(Removal, st.just("bgpvpn"), one("abe")),
-    st.builds(Removal, st.just("port"), one(("p1", "p2", "p3", "p6"))),
+    st.builds(Removal, st.just("port"), one(("p1", "p2", "p3", "p6", "p8"))),
+    st.just(Removal("router", "r")),
 )
 Operation = Callable[[Middle], None]
 
@@ -179,10 +218,23 @@ layer2 = st.one_of(
     st.just(lose_all(Family.EVPN)),
     st.builds(turn, one(DOWN)),
 )
-wishes = st.builds(wish, st.one_of(vpns, l2_vpns, ports, ports, associations, associations, associations, removals))
-themes = st.sampled_from([layer3, layer2, wishes, st.one_of(wishes, layer3, layer2)])
-bindings = one([wish(bind(*each)) for each in (("a", "n1"), ("a", "n2"), ("e", "n1"), ("b", "n1"))])
-starts = st.lists(bindings, min_size=2, max_size=4).map(lambda things: [*things, settle])
+wishes = st.builds(
+    wish, st.one_of(vpns, l2_vpns, ports, ports, routers, associations, associations, associations, removals)
+)
+leaking = st.one_of(
+    st.builds(wish, st.one_of(leaks, leaks, vpns, st.builds(lambda each: Removal("association", each.id), leaks))),
+    layer3,
+)
+themes = st.sampled_from([layer3, layer2, leaking, wishes, st.one_of(wishes, layer3, layer2)])
+bindings = one(
+    [
+        *(wish(bind(*each)) for each in (("a", "n1"), ("a", "n2"), ("e", "n1"), ("b", "n1"))),
+        wish(router("r", "n1", "n3")),
+        wish(bind_router("a", "r")),
+        wish(bind_leak("a", "p1", "b", direction="to-port")),
+    ]
+)
+starts = st.lists(bindings, min_size=2, max_size=5).map(lambda things: [*things, settle])
 endings = themes.flatmap(lambda theme: st.lists(st.tuples(theme, looks), min_size=3, max_size=20))
 histories = st.builds(lambda start, pairs: start + [each for pair in pairs for each in pair], starts, endings)
 
@@ -191,18 +243,6 @@ def plain(path: Path) -> tuple[Any, ...]:
     """Return what a path says, comparable between nodes."""
     told = path.attributes
     return told.next_hop, told.local_pref, sorted(told.ext_communities), told.pmsi, path.extra
-
-
-def retold(path: Path, middle: Middle) -> Path:
-    """Return the path as another node holds it; attributes know who imports them."""
-    told = path.attributes
-    return make(
-        middle.interner,
-        next_hop=told.next_hop,
-        local_pref=told.local_pref,
-        ext_communities=told.ext_communities,
-        pmsi=told.pmsi,
-    ).path(path.extra)
 
 
 def end_of(middle: Middle) -> dict[str, Any]:
@@ -236,7 +276,7 @@ def model_of(first: Middle) -> Middle:
     """Return a new node that is given the wishes, routes, statuses, leases and MAC numbers of another, all at once."""
     second = Middle(leases=first.kept())
     second.now, second.wall, second.down = first.now, first.wall, set(first.down)
-    for kind in ("network", "subnet", "port", "bgpvpn", "association"):
+    for kind in KINDS[: KINDS.index("association") + 1]:
         for thing in first.intent.tables[kind].rows.values():
             try:
                 second.want(thing)
@@ -349,6 +389,14 @@ def import_for_ever(original: Any) -> Any:
     return lambda self, importer, targets: original(self, importer, targets) if targets else False
 
 
+def announce_into_other_places_without_a_look(self: Leak, into: Into) -> None:
+    self.into = into
+
+
+def forget_routers(original: Any) -> Any:
+    return lambda self, each: original(self, each) if each.router_id is None else []
+
+
 MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
     "a prefix has only its first route distinguisher": (Ipvpn, "touch", lambda original: forget_other_keys),
     "a VRF hears no withdrawals": (Ipvpn, "touch", hear_no_withdrawals),
@@ -369,6 +417,12 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
     "a swept PE is not new when it comes back": (Vias, "keep", lambda original: forget_no_pe),
     "a port association is its port's matter alone": (
         Segments, "owners", lambda original: lambda self, each: [each.bound[1]],
+    ),
+    "a router association is nobody's matter": (Segments, "owners", forget_routers),
+    "a leak hears no withdrawals": (Leak, "touch", hear_no_withdrawals),
+    "a leak that goes leaves its routes": (Leak, "close", lambda original: lambda self: None),
+    "a leak does not look again when the VPN it is into changes": (
+        Leak, "announce_into", lambda original: announce_into_other_places_without_a_look,
     ),
 }  # fmt: skip
 
