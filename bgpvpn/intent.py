@@ -14,7 +14,7 @@ keeps it (a network its ports).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -191,42 +191,70 @@ class Intent:
     def advertisements(self) -> Table[str, Advertisement]:
         return self.tables["advertisement"]
 
-    def plan(self, wishes: Sequence[Object | Removal], wall: float, *, stored: bool = False) -> list[Change]:
+    def plan(
+        self,
+        wishes: Sequence[Object | Removal],
+        wall: float,
+        *,
+        stored: bool = False,
+        refused: dict[int, IntentError] | None = None,
+    ) -> list[Change]:
         """Return what wishes come to, all of them or none; each is checked as if those before it were done.
 
-        `wall` is the time of day in seconds. IntentError: a wish is refused. An object that is as wished already is no
-        change. The tables stay as they are. `stored`: the wishes were accepted before; what was changed beside them
-        later, so that their status tells of it, does not keep them out.
+        `wall` is the time of day in seconds. IntentError: a wish is refused; with `refused` it is noted there by its
+        place, and the others are done. An object that is as wished already is no change. The tables stay as they are.
+        `stored`: the wishes were accepted before; what was changed beside them later, so that their status tells of it,
+        does not keep them out.
         """
         changes: list[Change] = []
-        undo: list[tuple[Key, Object | None]] = []
+        undo: list[tuple[Key, Object | None, Stamp | None]] = []
         stamps: dict[Key, Stamp] = {}
 
         def settle(key: Key, thing: Object | None) -> None:
-            undo.append((key, self._objects.get(key)))
+            undo.append((key, self._objects.get(key), stamps.get(key)))
             self._set(key, thing)
             old = stamps.get(key) or self.stamps.get(key) or Stamp(0, wall, wall)
             stamps[key] = stamp = old if thing is None else Stamp(old.revision + 1, old.created_at, wall)
             changes.append(Change(*key, thing, stamp))
 
+        def take_back(down_to: int) -> None:
+            while len(undo) > down_to:
+                key, seen, stamp = undo.pop()
+                self._set(key, seen)
+                if stamp is None:
+                    del stamps[key]
+                else:
+                    stamps[key] = stamp
+
         try:
-            for wish in wishes:
-                if isinstance(wish, Removal):
-                    for key, left in self._removed(wish):
-                        settle(key, left)
-                    continue
-                key = (kind_of(wish), wish.id)
-                if self._objects.get(key) != wish:
-                    self._check_configured(key)
-                    self._check_alone(key, wish)
-                    settle(key, wish)
-                    self._check_beside(wish)
-                    if not stored:
-                        self._check_bounds(wish)
+            for place, wish in enumerate(wishes):
+                before = len(changes)
+                try:
+                    self._wish(wish, settle, stored)
+                except IntentError as error:
+                    if refused is None:
+                        raise
+                    refused[place] = error
+                    take_back(before)
+                    del changes[before:]
             return changes
         finally:
-            for key, seen in reversed(undo):
-                self._set(key, seen)
+            take_back(0)
+
+    def _wish(self, wish: Object | Removal, settle: Callable[[Key, Object | None], None], stored: bool) -> None:
+        """Settle what one wish comes to; IntentError: it is refused, though some of it may be settled."""
+        if isinstance(wish, Removal):
+            for key, left in self._removed(wish):
+                settle(key, left)
+            return
+        key = (kind_of(wish), wish.id)
+        if self._objects.get(key) != wish:
+            self._check_configured(key)
+            self._check_alone(key, wish)
+            settle(key, wish)
+            self._check_beside(wish)
+            if not stored:
+                self._check_bounds(wish)
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Write changes that `plan` returned and the store has taken."""
