@@ -149,6 +149,7 @@ def _check_wish(caller: Caller, wish: Object, intent: Intent, made: Mapping[Key,
     for thing in (before, wish):
         if thing is not None and not isinstance(thing, Association):  # which is of the project of what it names
             _check_project(caller, thing, intent)
+    _check_change(caller, kind, before, wish)
     named = set() if before is None else set(references(before))
     for field, key in references(wish):
         if (field, key) not in named:
@@ -231,12 +232,17 @@ def check(caller: Caller, changes: Iterable[Change], intent: Intent) -> None:
                 known = before is None or sees(caller, before, intent)
                 what = f"{change.kind} {change.id!r}" if known else "what would change with it"
                 raise ForbiddenError("id", None, f"{what} is not of your project; {caller}")
-        if change.kind == "bgpvpn" and before is not None and change.thing is not None:
-            _check_fields(caller, change.kind, before, change.thing, _but(change.thing, OF_OWN_VPN))
-        elif change.kind not in OWNED:
-            raise ForbiddenError("id", None, f"a {change.kind} is for operators to make, change and remove; {caller}")
-        elif change.thing is not None:
-            _check_fields(caller, change.kind, before, change.thing, FOR_OPERATORS.get(change.kind, ()))
+        _check_change(caller, change.kind, before, change.thing)
+
+
+def _check_change(caller: Caller, kind: Kind, before: Object | None, after: Object | None) -> None:
+    """Refuse a change of an object of the caller's project that is not for owners."""
+    if kind == "bgpvpn" and before is not None and after is not None:
+        _check_fields(caller, kind, before, after, _but(after, OF_OWN_VPN))
+    elif kind not in OWNED:
+        raise ForbiddenError("id", None, f"a {kind} is for operators to make, change and remove; {caller}")
+    elif after is not None:
+        _check_fields(caller, kind, before, after, FOR_OPERATORS.get(kind, ()))
 
 
 def _but(thing: Object, fields: Iterable[str]) -> Iterator[str]:

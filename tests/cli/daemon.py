@@ -24,6 +24,7 @@ import attrs
 from click.testing import CliRunner, Result
 
 from bgpvpn.api.app import application
+from bgpvpn.api.callers import Callers
 from bgpvpn.api.server import ApiServer
 from cli.main import main
 from tests.fakes.node import FakeNode
@@ -87,12 +88,13 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Daemon]:
-    """Serve a node while the block runs, or until it is stopped."""
+def serving(folder: Path, callers: Callers | None = None, **options: Any) -> Iterator[Daemon]:
+    """Serve a node while the block runs, or until it is stopped; without `callers` to everybody."""
     node, loop = FakeNode(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    daemon = Daemon(node, folder / "api.sock", ApiServer(application(node), path=folder / "api.sock"), loop)
+    server = ApiServer(application(node, callers), path=folder / "api.sock", **options)
+    daemon = Daemon(node, folder / "api.sock", server, loop)
     try:
         asyncio.run_coroutine_threadsafe(daemon.server.start(), loop).result(LIMIT_S)
         yield daemon

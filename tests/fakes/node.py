@@ -69,6 +69,7 @@ class FakeNode:
         self.heard: dict[str, list[Row]] = {}  # what a policy is tried on, by peer
         self.instance_rows: list[Plain] = []
         self.kernel_plain: Plain = {"objects": [], "counters": {}}
+        self.explained: dict[str, Plain] = {}  # by the id of a port
         self.metric_rows: list[Plain] = []
         self.advertised_rows: dict[str, list[Plain]] = {}  # by the id of a speaker
         self.learned_rows: dict[str, list[Plain]] = {}
@@ -154,7 +155,7 @@ class FakeNode:
         return {"prefix": str(network), "verdict": f"nobody told this node about {network}"}
 
     def explain_port(self, port_id: str) -> Plain:
-        return {"port": port_id, "status": self.status_of("port", port_id)}
+        return self.explained.get(port_id) or {"port": port_id, "status": self.status_of("port", port_id)}
 
     def advertised(self, speaker_id: str) -> list[Plain]:
         return self.advertised_rows.get(self.intent.speakers[speaker_id].id, [])

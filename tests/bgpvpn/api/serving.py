@@ -19,6 +19,7 @@ import httpx
 
 from bgpvpn.api.app import application
 from bgpvpn.api.boundary import Node
+from bgpvpn.api.callers import Callers
 from bgpvpn.api.server import ApiServer
 
 LIMIT_S = 10.0
@@ -36,10 +37,10 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 @contextlib.asynccontextmanager
-async def listening(node: Node, folder: Path, **options: Any) -> AsyncIterator[Path]:
-    """Serve a node at a socket in a folder while the block runs."""
+async def listening(node: Node, folder: Path, callers: Callers | None = None, **options: Any) -> AsyncIterator[Path]:
+    """Serve a node at a socket in a folder while the block runs; without `callers` to everybody."""
     path = folder / "api.sock"
-    server = ApiServer(application(node), path=path, **options)
+    server = ApiServer(application(node, callers), path=path, **options)
     await server.start()
     try:
         yield path
