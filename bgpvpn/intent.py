@@ -488,6 +488,14 @@ class Intent:
                 peer.id,
                 f"peer {title(peer)!r} does not speak {family}, which speaker {title(speaker)!r} is of",
             )
+        for other in self.referring("peer", peer.id, "speaker") if peer.local_as is None else ():
+            if other.local_as != speaker.local_as:
+                raise ConflictError(
+                    "peers",
+                    peer.id,
+                    f"peer {title(peer)!r} without a local_as would know this node as AS {speaker.local_as},"
+                    f" and by speaker {title(other)!r} as AS {other.local_as}",
+                )
 
     def _check_subnet(self, subnet: Subnet) -> None:
         network = ipaddress.ip_network(subnet.cidr)

@@ -692,6 +692,8 @@ class Advertisement:
             destination=rules.prefix,
             next_hop=rules.address,
         )
+        if ":" in self.destination and ":" not in self.next_hop:
+            raise IntentError("next_hop", self.next_hop, f"leads to no IPv6 destination like {self.destination}")
 
 
 Object = Network | Subnet | Router | Port | Bgpvpn | Association | FloatingIp | Policy | Peer | Speaker | Advertisement

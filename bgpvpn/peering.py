@@ -5,9 +5,9 @@
     [intent.policies] ----+---> Terms -------------> Neighbour.change: no session ends
     [intent.speakers] ----+
 
-A speaker says which own routes its peers hear, and the AS that they know us by unless they say one themselves; of
-several speakers with different ones it is the one with the lowest id.  An external peer without an export policy hears
-what its speakers say and nothing else: that it was put into them is what RFC 8212 asks for.
+A speaker says which own routes its peers hear, and the AS that they know us by unless they say one themselves.  An
+external peer without an export policy hears what its speakers say and nothing else: that it was put into them is what
+RFC 8212 asks for.
 
 A policy is compiled once for all neighbours that it treats the same, so that they have the same Terms.  A wish whose
 address is a prefix stands for all neighbours that connect from there; they come and go with their sessions.
@@ -282,8 +282,8 @@ class Peering:
         return self._made(wish, address, settings), _endpoint(wish, address)
 
     def _speakers(self, wish: Peer) -> list[Speaker]:
-        """Return the speakers that a peer is in, lowest id first."""
-        return sorted(self._intent.referring("peer", wish.id, "speaker"), key=lambda speaker: speaker.id)
+        """Return the speakers that a peer is in; they have one AS, or the peer has its own."""
+        return list(self._intent.referring("peer", wish.id, "speaker"))
 
     def _local_as(self, wish: Peer) -> int:
         ours = next((speaker.local_as for speaker in self._speakers(wish)), self._node.local_as)

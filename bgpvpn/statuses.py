@@ -194,7 +194,8 @@ def _speaker(node: Node, speaker: Speaker, of_peer: Callable[[Peer], Verdict]) -
     if not peers:
         return "DOWN", "no peer is in it"
     verdicts = [(f"peer {title(peer)}", of_peer(peer)) for peer in peers]
-    known = [f"peer {title(peer)} knows this node as AS {asn}" for peer, asn in _otherwise(node, speaker, peers)]
+    otherwise = [peer for peer in peers if peer.local_as not in (None, speaker.local_as)]
+    known = [f"peer {title(peer)} knows this node as AS {peer.local_as}" for peer in otherwise]
     for state in ("ERROR", "PENDING"):
         reasons = [f"{called}: {reason}" for called, (found, reason) in verdicts if found == state]
         if reasons:
@@ -203,15 +204,6 @@ def _speaker(node: Node, speaker: Speaker, of_peer: Callable[[Peer], Verdict]) -
         return "DOWN", "its peers are administratively down"
     untold = [] if node.advertising.told.get(speaker.id) else ["there is nothing to tell"]
     return "ACTIVE", "; ".join([*untold, *known])
-
-
-def _otherwise(node: Node, speaker: Speaker, peers: Iterable[Peer]) -> Iterator[tuple[Peer, int]]:
-    """Yield the peers that know us by another AS than that of a speaker which they are in."""
-    for peer in peers:
-        first = min(node.intent.referring("peer", peer.id, "speaker"), key=lambda each: each.id)
-        asn = peer.local_as or first.local_as
-        if asn != speaker.local_as:
-            yield peer, asn
 
 
 def _floating_ip(node: Node, floating: FloatingIp, of_peer: Callable[[Peer], Verdict]) -> Verdict:

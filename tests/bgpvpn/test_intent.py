@@ -574,6 +574,28 @@ def test_a_station_does_not_change_to_another_plug_while_it_shares_its_interface
         intent.plan([port("p1", interface="tap", network_id="n1", ovs=plug)], 0.0)
 
 
+def test_a_peer_knows_this_node_by_one_as_whatever_speakers_it_is_in() -> None:
+    intent = Intent()
+    peer = Peer(id="k", address="192.0.2.1", remote_as=64512, families=["ipv4", "ipv6"])
+    own = attrs.evolve(peer, local_as=64700)
+    one = Speaker(id="one", local_as=64601, peers=["k"])
+    same = Speaker(id="same", local_as=64601, ip_version=6, peers=["k"])
+    other = Speaker(id="other", local_as=64602, peers=["k"])
+    written(intent, peer, one, same)
+    with pytest.raises(ConflictError, match="would know this node as AS 64602, and by speaker 'one' as AS 64601"):
+        written(intent, other)
+    written(intent, own, other)
+    with pytest.raises(ConflictError, match="without a local_as would know this node as AS"):
+        written(intent, peer)
+    written(intent, attrs.evolve(other, peers=()), peer)
+
+
+def test_an_ipv4_address_leads_to_no_ipv6_destination_but_the_other_way_round_it_can() -> None:  # RFC 8950
+    with pytest.raises(IntentError, match="leads to no IPv6 destination like 2001:db8::/32"):
+        Advertisement(id="a", speaker_id="s", destination="2001:db8::/32", next_hop="192.0.2.9")
+    Advertisement(id="a", speaker_id="s", destination="192.0.2.0/24", next_hop="2001:db8::9")
+
+
 def test_what_names_a_removed_object_goes_with_it_or_forgets_it() -> None:
     wishes: tuple[Object, ...] = (
         *ROUTED,
