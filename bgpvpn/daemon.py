@@ -32,6 +32,7 @@ from bgpvpn.api.server import ApiServer
 from bgpvpn.bagpipe import app as bagpipe
 from bgpvpn.bagpipe import conf
 from bgpvpn.bagpipe.looking_glass import LookingGlass, Recent
+from bgpvpn.bagpipe.pings import Pings
 from bgpvpn.bagpipe.request import Bridges
 from bgpvpn.config import Config, ConfigError
 from bgpvpn.dataplane.dryrun import DryRun
@@ -149,7 +150,8 @@ def _bagpipe(config: Config, node: RunningNode, at: tuple[str, int]) -> ApiServe
     bridges = Bridges(options.ipvpn_bridge, options.evpn_bridge, options.evpn_port)
     recent = Recent()
     logging.getLogger().addHandler(recent)
-    return ApiServer(bagpipe.application(node, LookingGlass(node, config, recent), bridges), path=None, tcp=at)
+    pings = Pings(Path(config.store.path).with_suffix(".pings"), node.identity)
+    return ApiServer(bagpipe.application(node, LookingGlass(node, config, recent), bridges, pings), path=None, tcp=at)
 
 
 def _dataplane(config: Config) -> Netlink | DryRun:

@@ -25,6 +25,7 @@ from bgpvpn.api.requests import body_of, check_host
 from bgpvpn.bagpipe import request as requests
 from bgpvpn.bagpipe import wishes
 from bgpvpn.bagpipe.looking_glass import BASE, LookingGlass, Node
+from bgpvpn.bagpipe.pings import Pings
 from bgpvpn.intent import Intent, Object, Removal, StoreError
 from bgpvpn.objects import IntentError
 
@@ -33,15 +34,17 @@ log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def application(node: Node, looking_glass: LookingGlass, bridges: requests.Bridges) -> Starlette:
-    """Return the API of a node, to be served in the thread of its event loop."""
+def application(
+    node: Node, looking_glass: LookingGlass, bridges: requests.Bridges, pings: Pings | None = None
+) -> Starlette:
+    """Return the API of a node, to be served in the thread of its event loop; without `pings` /ping never changes."""
     ignored: set[str] = set()  # what was asked for in vain, told once
 
     async def nothing(_: Request) -> Response:
         return answer({})
 
-    async def ping(_: Request) -> Response:
-        return answer(node.identity)
+    async def ping(request: Request) -> Response:
+        return answer(node.identity if pings is None else pings.answer(request.headers.get("user-agent", "")))
 
     async def attach(request: Request) -> Response:
         def meant(given: object, intent: Intent) -> list[Object | Removal]:
