@@ -184,19 +184,23 @@ def test_a_daemon_that_was_killed_has_all_that_was_attached_and_the_agent_sends_
 ) -> None:
     tenant.bind()
     tenant.announces(tenant.own)
-    ports = daemon.get("/v1/ports")
-    pings, attached = neutron.asked("ping"), neutron.asked("attach_localport")
+    ports, attached, in_vain = daemon.get("/v1/ports"), neutron.asked("attach_localport"), neutron.asked_in_vain()
+    pings = neutron.asked("ping")
+    until(lambda: neutron.asked("ping") > pings, "the agent has asked, and asks again in two seconds")
     daemon.restart()
     tenant.announces(tenant.own)
-    until(lambda: neutron.asked("ping") > pings + 1, "the agent has asked for the number again")
-    assert neutron.asked("attach_localport") == attached
-    assert [each["updated_at"] for each in daemon.get("/v1/ports")] == [each["updated_at"] for each in ports]
+    until(lambda: neutron.asked("ping") > pings + 1, "the agent has asked again")
+    tenant.change(local_pref=70)
+    tenant.announces_with({tenant.own: 70})
+    assert neutron.asked_in_vain() == in_vain, "the daemon was away for too long for this test"
+    assert neutron.asked("attach_localport") == attached + 1
+    assert [each["created_at"] for each in daemon.get("/v1/ports")] == [each["created_at"] for each in ports]
 
 
 def test_an_agent_that_missed_the_daemon_attaches_what_came_meanwhile(tenant: Tenant, neutron: Neutron) -> None:
     tenant.daemon.stop()
-    pings = neutron.asked("ping")
-    until(lambda: neutron.asked("ping") > pings + 1, "the agent has asked in vain")
+    in_vain = neutron.asked_in_vain()
+    until(lambda: neutron.asked_in_vain() > in_vain, "the agent has asked in vain")
     tenant.bind()
     tenant.daemon.start()
     tenant.announces(tenant.own)

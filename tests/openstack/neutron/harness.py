@@ -122,6 +122,10 @@ class Neutron:
         """How often the agent has asked bagpipe-bgp for something: "ping", "attach_localport", "detach_localport"."""
         return len(re.findall(rf"bagpipe-bgp client request: [A-Z]+ {what} ", self.log()))
 
+    def asked_in_vain(self) -> int:
+        """How often the agent found no daemon."""
+        return self.log().count("Failed to connect to bagpipe-bgp")
+
     def ask(self, method: str, *path: str, body: object = None) -> httpx.Response:
         """Ask for something below /v2.0, and return the answer whatever its status."""
         url = "/".join(["/v2.0", PATHS.get(path[0], path[0]), *path[1:]])
@@ -213,7 +217,7 @@ notify_nova_on_port_data_changes = false
         "ml2_type_vxlan": "vni_ranges = 1:1000\n",
         "service_providers": f"service_provider = {provider}\n",
         "SECURITYGROUP": "firewall_driver = openvswitch\n",
-        "BAGPIPE": f"bagpipe_bgp_port = {bagpipe_port}\nping_interval = 1\n",
+        "BAGPIPE": f"bagpipe_bgp_port = {bagpipe_port}\nping_interval = 2\n",
     }
     for name, lines in more.items():
         sections[name] = sections.get(name, "") + lines
