@@ -23,6 +23,7 @@ from bgpvpn.api.answers import HANDLERS, ApiError, answer, on_api_error
 from bgpvpn.api.bodies import AssociationOfBgpvpn, PolicyTest
 from bgpvpn.api.boundary import Node
 from bgpvpn.api.callers import Callers
+from bgpvpn.api.desired_state import INTENT, DesiredState
 from bgpvpn.api.events import MEDIA_TYPE, Watchers
 from bgpvpn.api.looking_glass import Views
 from bgpvpn.api.neutron.paths import neutron_routes
@@ -116,6 +117,11 @@ def _operations(node: Node) -> Iterable[Operation]:
     yield Operation("GET", "/v1/speakers/{ref}/routes", Speakers(node).routes, words, "object")
     trial, words = PolicyTrial(node), "Try a policy on a route, or on those of a peer; nothing is changed"
     yield Operation("POST", "/v1/policies/{ref}/test", trial.test, words, "array", PolicyTest)
+    desired = DesiredState(node)
+    words = "Tell how many objects an owner has, and when it wrote last"
+    yield Operation("GET", "/v1/intent", desired.show, words, "object", filters=("owner",))
+    words = "Make all objects of an owner those of the body, in one write"
+    yield Operation("PUT", "/v1/intent", desired.put, words, "object", INTENT)
     nodes = Nodes(node)
     yield Operation("GET", "/v1/nodes", nodes.show_all, "List nodes: this one", "array")
     yield Operation("GET", "/v1/nodes/{ref}", nodes.show, "Show what the node is and can do", "object")

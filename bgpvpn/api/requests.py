@@ -16,7 +16,13 @@ BODY_OCTETS = 1 << 20
 BODY_S = 10.0
 
 
-async def body_of(request: Request, within_s: float = BODY_S, *, media_type: str | None = "application/json") -> bytes:
+async def body_of(
+    request: Request,
+    within_s: float = BODY_S,
+    *,
+    media_type: str | None = "application/json",
+    most: int = BODY_OCTETS,
+) -> bytes:
     """Return the body of a request, bounded in size and time; `media_type` None: whatever it says that it is."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in (None, given):
@@ -27,8 +33,8 @@ async def body_of(request: Request, within_s: float = BODY_S, *, media_type: str
         async with asyncio.timeout(within_s):
             async for part in request.stream():
                 body += part
-                if len(body) > BODY_OCTETS:
-                    message = f"the body has more than {BODY_OCTETS} octets"
+                if len(body) > most:
+                    message = f"the body has more than {most} octets"
                     raise ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body", None, message)
     except TimeoutError:
         raise ApiError(HTTPStatus.REQUEST_TIMEOUT, "body", None, f"the body took more than {within_s:g} s") from None

@@ -80,7 +80,7 @@ set.prepend = { as = 64512, times = 2 }
 
 OUTSIDE = Network(id="outside", external=True)
 
-QUERIES = {"/v1/explain": "?prefix=10.0.0.0/8"}
+QUERIES = {"/v1/explain": "?prefix=10.0.0.0/8", "/v1/intent": "?owner=neutron"}
 
 
 def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
