@@ -16,7 +16,7 @@ advertisement wins, then the lowest router id, then the kind in the order above.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TypeVar
 
@@ -71,11 +71,13 @@ class Advertising:
         self._made: dict[Key, dict[Place, Offer]] = {}  # by the object that offers
         self._offers: dict[Place, dict[Key, Offer]] = {}
         self._gone: set[str] = set()  # speakers whose source is to be forgotten
+        self._subnets_by: dict[str, dict[str, Subnet]] = {}  # network -> its subnets: many things may be in a network
+        self._speakers_by: dict[str, dict[str, Speaker]] = {}  # external network -> its speakers
 
     def step(self) -> int:
         """Bring the routes up to the intent; return how many objects were looked at."""
         if not self.intent.speakers and not self._speakers.dirty:
-            for reader in (self._routers, self._subnets, self._ports, self._floating_ips, self._advertisements):
+            for reader in (self._routers, self._ports, self._floating_ips, self._advertisements):
                 reader.take()  # a first speaker has everything of its networks looked at
         dirty = self._dirty()
         places: dict[Place, None] = {}
@@ -134,6 +136,8 @@ class Advertising:
             present = intent.speakers.get(id_)
             if present is None:
                 self._gone.add(id_)
+            _index(self._speakers_by, id_, () if seen_speaker is None else seen_speaker.networks, None)
+            _index(self._speakers_by, id_, () if present is None else present.networks, present)
             if _without_peers(seen_speaker) != _without_peers(present):
                 for speaker in _differing(seen_speaker, present):
                     self._with_speaker(speaker, dirty)
@@ -141,7 +145,10 @@ class Advertising:
             for router in _differing(seen_router, intent.routers.get(id_)):
                 self._with_router(router, dirty)
         for id_, seen_subnet in self._subnets.take().items():
-            for subnet in _differing(seen_subnet, intent.subnets.get(id_)):
+            known = intent.subnets.get(id_)
+            _index(self._subnets_by, id_, () if seen_subnet is None else (seen_subnet.network_id,), None)
+            _index(self._subnets_by, id_, () if known is None else (known.network_id,), known)
+            for subnet in _differing(seen_subnet, known):
                 self._with_network(subnet.network_id, dirty)
                 for router in intent.referring("subnet", id_, "router"):
                     self._with_router(router, dirty)
@@ -199,7 +206,7 @@ class Advertising:
             return made, "administratively down"
         if router.gateway_network_id is None:
             return made, "it leads to no external network"
-        speakers = list(self._speakers_of(router.gateway_network_id))
+        speakers = self._speakers_of(router.gateway_network_id)
         reasons = [] if speakers else [f"no speaker tells of {self._network(router.gateway_network_id)}"]
         for speaker in speakers:
             version = speaker.ip_version
@@ -230,7 +237,7 @@ class Advertising:
         ]
         if not speakers:
             return {}, f"no speaker announces IPv{version} floating addresses of {outside}"
-        subnets = list(self._subnets_in(floating.network_id, version))
+        subnets = self._subnets_in(floating.network_id, version)
         if subnets and not any(_within(floating.address, subnet.cidr) for subnet in subnets):
             return {}, f"{floating.address} is in no subnet of {outside}"
         if floating.router_id is None and floating.port_id is None:
@@ -290,13 +297,12 @@ class Advertising:
             if subnet is not None and _version(subnet.cidr) == version and subnet.address_scope in scopes:
                 yield subnet
 
-    def _subnets_in(self, network_id: str, version: int) -> Iterator[Subnet]:
-        for subnet in self.intent.referring("network", network_id, "subnet"):
-            if _version(subnet.cidr) == version:
-                yield subnet
+    def _subnets_in(self, network_id: str, version: int) -> list[Subnet]:
+        subnets = self._subnets_by.get(network_id, {}).values()
+        return [subnet for subnet in subnets if _version(subnet.cidr) == version]
 
-    def _speakers_of(self, network_id: str) -> Iterator[Speaker]:
-        return self.intent.referring("network", network_id, "speaker")
+    def _speakers_of(self, network_id: str) -> list[Speaker]:
+        return list(self._speakers_by.get(network_id, {}).values())
 
     def _network(self, id_: str) -> str:
         network = self.intent.networks.get(id_)
@@ -327,6 +333,18 @@ class Advertising:
 def _differing(seen: T | None, present: T | None) -> list[T]:
     """Return what an object was and what it is, as far as there is any."""
     return [each for each in (seen, present) if each is not None]
+
+
+def _index(by_network: dict[str, dict[str, T]], id_: str, networks: Iterable[str], thing: T | None) -> None:
+    """Put a thing under its networks, or take it away from there."""
+    for network_id in networks:
+        things = by_network.setdefault(network_id, {})
+        if thing is not None:
+            things[id_] = thing
+        else:
+            things.pop(id_, None)
+        if not things:
+            del by_network[network_id]
 
 
 def _without_peers(speaker: Speaker | None) -> Speaker | None:
