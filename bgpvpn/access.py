@@ -108,8 +108,10 @@ def find(caller: Caller, kind: Kind, text: str, intent: Intent) -> Object | None
     if caller.role == "operator":
         return intent.find(kind, text)
     table = intent.tables[kind].rows
-    there = [table[text]] if text in table else [each for each in table.values() if getattr(each, "name", "") == text]
-    there = [each for each in there if text and sees(caller, each, intent)]
+    if text in table and sees(caller, table[text], intent):
+        return table[text]
+    named = [each for each in table.values() if text and getattr(each, "name", "") == text]
+    there = [each for each in named if sees(caller, each, intent)]
     if len(there) > 1:
         ids = ", ".join(each.id for each in there)
         raise ConflictError("name", text, f"{len(there)} are called {text!r}; say which by its id: {ids}")

@@ -141,6 +141,13 @@ def test_a_name_that_others_have_too_is_the_owners_own(intent: Intent) -> None:
     assert found.id == "mine-n"
 
 
+def test_a_name_that_is_an_id_of_others_finds_the_owners_own(intent: Intent) -> None:
+    intent.apply(intent.plan([changed(intent, "network", "mine-n", name="theirs-n")], 2.0))
+    found = access.find(OWNER, "network", "theirs-n", intent)
+    assert found is not None, "else an owner would find out which ids there are by giving them as names"
+    assert found.id == "mine-n"
+
+
 def test_an_owner_does_with_its_own_what_it_likes(intent: Intent) -> None:
     for wishes in (
         [Network(id="n2", project_id=MINE), Subnet(id="s2", network_id="n2", cidr="10.9.0.0/24", project_id=MINE)],
