@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,19 @@ def _origin(device: Device) -> tuple[str, str]:
     return device.name, ""
 
 
+def _former(port: str, device: Device, wanted: Attached) -> list[str]:
+    """Return the marks of an attached interface that this one replaces, while the interface stays where it is.
+
+    One that several ports share is called what it is, and one with a single port like that port: the mark changes
+    when a second port comes, or goes.
+    """
+    if _origin(device) != (wanted.interface, wanted.netns):
+        return []
+    shared = f"{wanted.netns}/{wanted.interface}"
+    others = [name for name in device.names if name.startswith(_PORT) and name != _PORT + port]
+    return [name for name in others if shared in (port, name[len(_PORT) :])]
+
+
 class Attachments:
     """Puts interfaces into bridges; `home` is a descriptor of our own namespace."""
 
@@ -62,11 +75,16 @@ class Attachments:
         if bridge is None or not bridge.ours:
             raise Refused(f"port {port}: bridge {wanted.bridge} is not there", errno.ENODEV)
         device = marked or self._fetched(port, wanted)
-        self._check(port, device, wanted, bridge)
+        former = _former(port, device, wanted)
+        self._check(port, device, wanted, bridge, former)
         self._devices.worked_on.add(device.index)
         if marked is None:
-            names = [_PORT + port] + ([f"{_FROM}{wanted.interface}/{wanted.netns}"] if wanted.netns else [])
+            names = [_PORT + port]
+            if wanted.netns and not former:
+                names.append(f"{_FROM}{wanted.interface}/{wanted.netns}")
             self._do(port, [links.naming(NEWLINKPROP, device.index, *names)])
+        if former:
+            self._do(port, [links.naming(DELLINKPROP, device.index, *former)])
         try:
             self._do(port, [links.into(device.index, bridge.index), links.going_up(device.index)])
         except Refused:
@@ -112,16 +130,16 @@ class Attachments:
             raise Refused(f"port {port}: {wanted.interface} was taken while it was fetched", errno.ENODEV, waits=True)
         return device
 
-    def _check(self, port: str, device: Device, wanted: Attached, bridge: Device) -> None:
+    def _check(self, port: str, device: Device, wanted: Attached, bridge: Device, former: Sequence[str]) -> None:
         named = f"port {port}: {wanted.interface}"
         if device.ours:
             raise Refused(f"{named} is a device of our own", errno.EINVAL)
         for name in device.names:
-            if name.startswith(_PORT) and name != _PORT + port:
+            if name.startswith(_PORT) and name != _PORT + port and name not in former:
                 raise Refused(f"{named} is port {name[len(_PORT) :]} already", errno.EBUSY, waits=True)
         if device.master not in (0, bridge.index):
             master = self._devices.at(device.master)
-            if master is not None and not (master.ours and _PORT + port in device.names):
+            if master is not None and not (master.ours and (former or _PORT + port in device.names)):
                 raise Refused(f"{named} belongs to {master.name}", errno.EBUSY, waits=True)
 
     def _give_back(self, port: str, device: Device) -> None:

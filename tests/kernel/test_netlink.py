@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -52,6 +53,7 @@ ROWS: list[tuple[Kind, Key, Value]] = [
     ("address", ("bv-br1", ip("10.0.0.1")), 24),
     ("address", ("bv-br1", ip("fd00::1")), 64),
     ("attachment", "port:1.a_B-c", Attached("tap0", "", "bv-br1")),
+    ("attachment", "/tap7", Attached("tap7", "", "bv-br1")),
     ("nexthop", ONE, Leaf(4, "bv-gc0000202", label=100)),
     ("nexthop", NEXTHOP_BASE + 2, Leaf(6, "bv-gc0000202", label=1048575)),
     ("nexthop", NEXTHOP_BASE + 3, Leaf(4, "bv-vrf100")),
@@ -92,6 +94,7 @@ def node() -> Iterator[None]:
             "address add 192.0.2.1/24 dev up0",
             "address add 2001:db8::1/64 dev up0 nodad",
             "link add tap0 type dummy",
+            "link add tap7 type dummy",
         )
         yield
 
@@ -438,6 +441,45 @@ def test_an_interface_comes_from_its_namespace_and_goes_back(kernel: Netlink) ->
         sh("ip -n rows-tenant link set eth1 netns rows-node name kept")
     assert kernel.apply([("attachment", "far", None, attached)]) == {}  # there is nowhere to give it back to
     assert "far" not in anew().rows["attachment"]
+
+
+@pytest.mark.parametrize("netns", ["", "t", "t" * 108], ids=["own", "other", "long name"])
+def test_an_interface_whose_ports_become_several_or_one_changes_its_mark_and_nothing_else(
+    kernel: Netlink, netns: str
+) -> None:
+    kernel.apply(MADE)
+    with namespaces(*filter(None, [netns])):
+        sh(f"ip {f'-n {netns} ' if netns else ''}link add shared type dummy")
+        attached = Attached("shared", netns, "bv-br1")
+        assert kernel.apply([("attachment", "p1", attached, None)]) == {}
+        here = next(line.split()[1][:-1] for line in sh("ip -o link").splitlines() if "bgpvpn-port-p1" in line)
+        # A user's entry goes as soon as the interface leaves the bridge.
+        sh(f"bridge fdb add 02:00:00:00:00:99 dev {here} master static")
+        names = ["p1", f"{netns}/shared", "p2", f"{netns}/shared", "p1"]
+        for name, following in itertools.pairwise(names):
+            wanted: list[Operation] = [("attachment", following, attached, None), ("attachment", name, None, attached)]
+            assert kernel.apply(wanted) == {}
+            found = anew().rows["attachment"]
+            assert (found.get(following), name in found) == (attached, False)
+            assert "02:00:00:00:00:99" in sh(f"bridge fdb show br bv-br1 dev {here}")
+        kernel.disturbed()
+        (refused,) = kernel.apply([("attachment", "p9", attached, None)]).values()
+        assert "shared is port p1 already" in refused.reason
+        assert kernel.apply([("attachment", "p1", None, attached)]) == {}
+        if netns:
+            assert "shared" in sh(f"ip -n {netns} link")
+            assert "bgpvpn" not in sh(f"ip -n {netns} -details link show shared")
+        else:
+            assert "bgpvpn" not in sh("ip -details link show shared")
+
+
+def test_a_mark_that_was_changed_half_way_is_made_right(kernel: Netlink) -> None:
+    kernel.apply(MADE)
+    attached = Attached("tap7", "", "bv-br1")
+    sh("ip link property add dev tap7 altname bgpvpn-port-p1")
+    assert kernel.apply([("attachment", "/tap7", attached, None), ("attachment", "p1", None, attached)]) == {}
+    assert anew().rows["attachment"]["/tap7"] == attached
+    assert "bgpvpn-port-p1" not in sh("ip link show dev tap7")
 
 
 def test_a_user_keeps_names_and_addresses_of_an_interface(kernel: Netlink) -> None:
