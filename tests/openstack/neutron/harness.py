@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import attrs
 import httpx
@@ -49,7 +49,8 @@ class Plugged:
     vlan: int
 
 
-Start = Callable[[Sequence[str], Mapping[str, str]], "subprocess.Popen[str]"]
+Start = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], "subprocess.Popen[str]"]
+"""Starts a process of these words, with these variables beside others; what it says goes to the file."""
 
 
 class Neutron:
@@ -82,7 +83,7 @@ class Neutron:
                 pipe = subprocess.PIPE
                 process = subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True)
             else:
-                process = start(words, variables)
+                process = start(words, variables, log)
         try:
             yield cls(folder, process)
         except BaseException:
