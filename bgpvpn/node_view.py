@@ -19,6 +19,7 @@ def node_view(config: Config, intent: Intent) -> Plain:
         "router_id": node.router_id,
         "local_as": node.local_as,
         "tunnel_ip": list(node.tunnel_ip),
+        "gateway_mac": node.gateway_mac,
         "encapsulations": ["mpls-gre", "vxlan"],
         "techniques": [technique for several in TECHNIQUES.values() for technique in several],
         "label_range": _ends(config.labels.range),

@@ -103,7 +103,7 @@ class FakeNode:
         return self.status_plain
 
     def itself(self) -> Plain:
-        return {"id": "192.0.2.1", "host": "node", "router_id": "192.0.2.1"}
+        return {"id": "192.0.2.1", "host": "node", "router_id": "192.0.2.1", "gateway_mac": "00:00:5e:00:43:64"}
 
     def sessions(self) -> list[Plain]:
         return self.session_rows

@@ -55,9 +55,6 @@ INTERFACE = "network:router_interface"
 GATEWAY = "network:router_gateway"
 _NAMESPACE = uuid.UUID("3ab69e70-6e1f-4bb8-9a34-2f0a3d5b8c11")
 
-GATEWAY_MAC = "00:00:5e:00:43:64"
-"""What a node answers with for its routers, unless it is configured otherwise."""
-
 PROFILE = ("interface", "netns", "ovs")
 
 
@@ -195,7 +192,7 @@ class Ports(Resource):
                 "tenant_id": router.project_id,
                 "project_id": router.project_id,
                 "network_id": thing.network_id,
-                "mac_address": GATEWAY_MAC,
+                "mac_address": view.node.itself()["gateway_mac"],
                 "fixed_ips": addresses.fixed_ips(list(thing.subnets), thing.addresses),
                 "admin_state_up": router.admin_state_up,
                 "status": "ACTIVE" if router.admin_state_up else "DOWN",

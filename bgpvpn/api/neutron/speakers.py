@@ -274,16 +274,15 @@ _AGENT_FIELDS = (
 
 def agent(view: View) -> Plain:
     """Return the node as an agent."""
-    said, now = view.node.status(), datetime.now(UTC).timestamp()
-    router_id = str(said.get("router_id", ""))
-    started = time(now - float(said.get("uptime_s", 0)))
+    node, said, now = view.node.itself(), view.node.status(), datetime.now(UTC).timestamp()
+    router_id, started = node["router_id"], time(now - said["uptime_s"])
     speakers, peers = len(view.intent.speakers), len(view.intent.peers)
     return {
         "id": str(uuid.uuid5(_NAMESPACE, router_id)),
         "agent_type": AGENT_TYPE,
         "binary": "bgpvpnd",
         "topic": "bgp_dragent",
-        "host": str(said.get("host") or router_id),
+        "host": node["host"] or router_id,
         "availability_zone": None,
         "admin_state_up": True,
         "alive": True,
@@ -292,7 +291,7 @@ def agent(view: View) -> Plain:
         "created_at": started,
         "started_at": started,
         "heartbeat_timestamp": time(now),
-        "resources_synced": bool(said.get("synced", False)),
+        "resources_synced": bool(said["synced"]),
     }
 
 

@@ -473,6 +473,9 @@ async def test_associations_go_with_what_they_bind_and_with_their_vpn() -> None:
         routes = [{"type": "bgpvpn", "bgpvpn_id": other["id"]}]
         await api.made(f"{VPNS}/{vpn['id']}/network_associations", network_id=network["id"])
         await api.made(f"{VPNS}/{vpn['id']}/port_associations", port_id=port["id"], routes=routes)
+        led = await api.shown(VPNS, other["id"])
+        assert (led["networks"], led["ports"]) == ([], []), "its routes are told there, and nothing is bound to it"
+        assert await api.listed(f"{VPNS}/{other['id']}/port_associations") == []
         await api.ok("DELETE", f"{VPNS}/{other['id']}", status=204)
         assert (await api.listed(f"{VPNS}/{vpn['id']}/port_associations"))[0]["routes"] == []
         await api.ok("DELETE", f"ports/{port['id']}", status=204)

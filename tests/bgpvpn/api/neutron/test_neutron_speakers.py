@@ -89,10 +89,13 @@ async def test_a_peer_is_down_until_a_speaker_has_it_and_then_speaks_its_family_
         assert (up.import_policy, up.export_policy) == ("accept", "accept")
         assert (await api.shown("bgp-speakers", speaker["id"]))["peers"] == [peer["id"]]
 
-        other = await api.made("bgp-speakers", local_as=64513, ip_version=6)
+        other = await api.made("bgp-speakers", local_as=64512, ip_version=6)
+        foreign = await api.made("bgp-speakers", local_as=64513, ip_version=6)
+        body = {"bgp_peer_id": peer["id"]}
+        kind, message = await api.refused("PUT", f"bgp-speakers/{foreign['id']}/add_bgp_peer", 409, body)
+        assert (kind, "AS 64513" in message) == ("Conflict", True), "a peer knows the node by one AS"
         await added(api, other, peer)
         assert node.intent.peers[peer["id"]].families == ("ipv4", "ipv6")
-        body = {"bgp_peer_id": peer["id"]}
         await api.ok("PUT", f"bgp-speakers/{speaker['id']}/remove_bgp_peer", body)
         assert node.intent.peers[peer["id"]].families == ("ipv6",)
         assert node.intent.peers[peer["id"]].admin_state_up
@@ -217,11 +220,10 @@ async def test_the_routes_of_a_speaker_are_those_that_the_node_tells() -> None:
 @in_loop
 async def test_this_node_is_the_one_agent_and_speaks_for_every_speaker() -> None:
     node = FakeNode()
-    node.status_plain = {"router_id": "192.0.2.250", "uptime_s": 60.0, "synced": True}
     async with asked(node) as api:
         speaker, _ = await pair(api)
         (agent,) = await api.listed("agents", agent_type="BGP dynamic routing agent")
-        assert (agent["host"], agent["alive"], agent["binary"]) == ("192.0.2.250", True, "bgpvpnd")
+        assert (agent["host"], agent["alive"], agent["binary"]) == (node.itself()["host"], True, "bgpvpnd")
         assert await api.listed("agents", agent_type="L3 agent") == []
         assert (await api.shown("agents", agent["id"]))["id"] == agent["id"]
         hosting = await api.ok("GET", f"bgp-speakers/{speaker['id']}/bgp-dragents")
