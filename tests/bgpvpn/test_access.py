@@ -268,14 +268,10 @@ def test_what_is_of_others_is_refused_in_the_words_of_what_is_not_there(
 def test_no_error_of_a_conflict_tells_of_others(intent: Intent) -> None:
     both = [
         Port(id="theirs-in-mine", network_id="mine-n", mac_address="02:00:00:00:00:0a", ip_addresses=("10.1.0.66",)),
-        Network(id="theirs-m", project_id=THEIRS),
-        Association(id="theirs-b", bgpvpn_id="theirs-l", network_id="theirs-m"),
-        changed(intent, "bgpvpn", "theirs-l", vni=66001),
         Removal("association", "mine-a"),
     ]
     intent.apply(intent.plan(both, 2.0))
     for wish, field in (
-        (Association(id="x", bgpvpn_id="mine-l", network_id="mine-n"), "vni"),
         (FloatingIp(id="x", network_id="outside", address="198.51.100.102", project_id=MINE), "address"),
         (FloatingIp(id="x", network_id="outside", address="198.51.100.2", project_id=MINE), "address"),
         (FloatingIp(id="x", network_id="outside", address="198.51.100.99", project_id=MINE), "address"),
@@ -293,6 +289,25 @@ def test_no_error_of_a_conflict_tells_of_others(intent: Intent) -> None:
         assert refused.value.field == field
         said = f"{refused.value} {refused.value.value}"
         assert not [word for word in SECRETS if word in said], said
+
+
+def test_no_error_tells_an_owner_a_VNI(intent: Intent) -> None:
+    there = [
+        Bgpvpn(id="mine-m", name="mine-man", project_id=MINE, type="l2", vni=66009),
+        Network(id="mine-o", project_id=MINE),
+        Association(id="mine-b", bgpvpn_id="mine-m", network_id="mine-o"),
+        Network(id="theirs-m", project_id=THEIRS),
+        Association(id="theirs-b", bgpvpn_id="theirs-l", network_id="theirs-m"),
+        changed(intent, "bgpvpn", "theirs-l", vni=66001),
+    ]
+    intent.apply(intent.plan([*there, Removal("association", "mine-a")], 2.0))
+    for network in ("mine-n", "mine-o"):  # the VNI is another tenant's; the network has another VNI
+        wish = Association(id="x", bgpvpn_id="mine-l", network_id=network)
+        with pytest.raises(ConflictError, match="660"):
+            planned(intent, wish, caller=OPERATOR)
+        with pytest.raises(ConflictError) as refused:
+            planned(intent, wish)
+        assert (str(refused.value), refused.value.value) == ("vni: is taken or in use", None)
 
 
 def test_a_conflict_among_its_own_is_told_to_an_owner_as_to_an_operator(intent: Intent) -> None:
