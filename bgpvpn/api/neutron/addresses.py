@@ -1,6 +1,6 @@
 """Addresses in networks: which are taken, and the lowest that is free (rim).
 
-Taken are gateways, addresses of ports and of routers, and floating addresses; those that the same request takes too.
+Taken are gateways, addresses of ports and of routers, and floating addresses; and those that the same request takes.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Iterator
-from typing import Any
 
 from bgpvpn.api.neutron.errors import Conflict
 from bgpvpn.api.neutron.resource import View
-from bgpvpn.objects import FloatingIp, Kind, Port, Router, Subnet
+from bgpvpn.objects import Subnet
 from bgpvpn.rules import is_host
 
 MOST_TRIED = 1 << 17
@@ -21,26 +20,23 @@ MOST_TRIED = 1 << 17
 
 def subnets_of(view: View, network_id: str, *versions: int) -> list[Subnet]:
     """Return the subnets of a network, of these address families or of both."""
-    found = list(view.intent.referring("network", network_id, "subnet"))
-    found += [each for each in view.wishes if isinstance(each, Subnet) and each.network_id == network_id]
+    found = view.intent.referring("network", network_id, "subnet")
     return [each for each in found if not versions or ipaddress.ip_network(each.cidr).version in versions]
 
 
 def taken(view: View, network_id: str) -> set[str]:
-    """Return the addresses in a network that somebody has."""
+    """Return the addresses in a network that somebody has; what the request takes more is to be put there."""
+    if network_id in view.taken:
+        return view.taken[network_id]
+    referring = view.intent.referring
     found = {each.gateway_ip for each in subnets_of(view, network_id) if each.gateway_ip}
-    things: list[Any] = list(view.wishes)
-    kinds: tuple[Kind, ...] = ("port", "router", "floating_ip")
-    for kind in kinds:
-        things += view.intent.referring("network", network_id, kind)
-    for thing in things:
-        match thing:
-            case Port(network_id=id_) if id_ == network_id:
-                found.update(thing.ip_addresses)
-            case Router(gateway_network_id=id_) if id_ == network_id:
-                found.update(thing.gateway_ips)
-            case FloatingIp(network_id=id_) if id_ == network_id:
-                found.add(thing.address)
+    for port in referring("network", network_id, "port"):
+        found.update(port.ip_addresses)
+    for router in referring("network", network_id, "router"):
+        found.update(router.gateway_ips)
+    for floating in referring("network", network_id, "floating_ip"):
+        found.add(floating.address)
+    view.taken[network_id] = found
     return found
 
 

@@ -42,6 +42,7 @@ class View:
     caller: Caller
     parent: str = ""  # the id in front of a resource below another
     wishes: list[Wish] = attrs.field(factory=list)
+    taken: dict[str, set[str]] = attrs.field(factory=dict)  # addresses by network, as far as they were looked at
 
     @property
     def intent(self) -> Intent:
@@ -78,7 +79,7 @@ class View:
             "updated_at": time(stamp.updated_at),
             "revision_number": stamp.revision,
             "state": status["state"],
-            "reason": status["reason"],
+            "reason": access.told(self.caller, status["reason"]),
         }
 
     def status(self, kind: Kind, id_: str) -> str:
@@ -168,7 +169,7 @@ class Resource:
 
     async def list(self, node: Node, request: Request) -> Response:
         view = self.view(node, request)
-        rows = [self.show(view, thing) for thing in self.all(view)]
+        rows = [self.show(view, thing) for thing in listing.likely(self.all(view), request)]
         rows, links = listing.page(listing.filtered(rows, request, self.shown), request, self.shown)
         body: Plain = {self.plural: [listing.chosen(row, request, self.shown) for row in rows]}
         return answer(body | ({f"{self.plural}_links": links} if links else {}))

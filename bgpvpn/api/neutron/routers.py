@@ -308,6 +308,7 @@ def _gateway_addresses(view: View, router: Router, network_id: str, wanted: Any)
             if text is None:
                 text = next((one for one in own if addresses.subnet_of(within, one)), None)
             found.append(addresses.free(within[0], used) if text is None else address(text))
+            used.add(found[-1])
     except ValueError as error:
         raise invalid("external_fixed_ips", error) from None
     return found
@@ -401,6 +402,7 @@ class FloatingIps(Resource):
                 message = f"Bad floatingip request: network {network.id} has no such subnet."
                 raise BadRequest(message, "BadRequest")
             wanted = addresses.free(ipv4[0], used)
+        used.add(wanted)
         floating = made(
             "floating_ip", id=new_id(), project_id=view.project(fields), network_id=network.id, address=wanted
         )

@@ -382,6 +382,12 @@ async def test_a_router_has_a_way_out_with_a_free_address_or_one_that_is_named()
         wanted = {"network_id": network["id"], "external_fixed_ips": [{"ip_address": "192.0.2.9"}]}
         other = await api.made("routers", external_gateway_info=wanted)
         assert other["external_gateway_info"]["external_fixed_ips"][0]["ip_address"] == "192.0.2.9"
+        both = [{"ip_address": "192.0.2.12"}, {"ip_address": "192.0.2.12"}]
+        body: Any = {"external_gateway_info": {"network_id": network["id"], "external_fixed_ips": both}}
+        assert (await api.refused("POST", "routers", 409, {"router": body}))[0] == "IpAddressAlreadyAllocated"
+        body = {"floating_network_id": network["id"], "floating_ip_address": "192.0.2.12"}
+        twice = {"floatingips": [body, body]}
+        assert (await api.refused("POST", "floatingips", 409, twice))[0] == "IpAddressAlreadyAllocated"
         third = await api.made("routers", external_gateway_info={"network_id": network["id"]})
         assert third["external_gateway_info"]["external_fixed_ips"][0]["ip_address"] == "192.0.2.3"
         changed = await api.changed("routers", made["id"], external_gateway_info={"network_id": network["id"]})
