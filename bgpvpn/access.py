@@ -12,6 +12,7 @@ owner sees external networks with their subnets, and takes addresses there that 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -103,13 +104,26 @@ def shown(caller: Caller, thing: Object) -> Object:
     return thing
 
 
+_OF_THE_NODE = re.compile(
+    r"\b(vxlan|vnis?|vtep|vrf|bridge|nexthop|tunnel|labels?|tables?|distinguisher)\b", re.IGNORECASE
+)
+
+
+def told(caller: Caller, reason: str) -> str:
+    """Return why something is as it is, as a caller may know it: not by numbers and names of what the node made."""
+    if caller.role == "owner" and _OF_THE_NODE.search(reason):
+        return "it is with the node, whose operators see why"
+    return reason
+
+
 def find(caller: Caller, kind: Kind, text: str, intent: Intent) -> Object | None:
     """Return the object that is there for a caller with this id, else with this name; ConflictError if several have."""
     if caller.role == "operator":
         return intent.find(kind, text)
     table = intent.tables[kind].rows
-    if text in table and sees(caller, table[text], intent):
-        return table[text]
+    thing: Object | None = table.get(text)
+    if thing is not None and sees(caller, thing, intent):
+        return thing
     named = [each for each in table.values() if text and getattr(each, "name", "") == text]
     there = [each for each in named if sees(caller, each, intent)]
     if len(there) > 1:

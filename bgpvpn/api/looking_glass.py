@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bgpvpn import access
+from bgpvpn.access import Caller
 from bgpvpn.api.answers import ApiError, answer
 from bgpvpn.api.boundary import Node, Plain
 from bgpvpn.api.requests import caller_of
@@ -102,7 +103,7 @@ class Views:
                 if port is None:
                     raise ApiError(HTTPStatus.NOT_FOUND, "port", ref, f"there is no port {ref!r}")
                 explained = self.node.explain_port(port.id)
-                return answer(explained if caller.role == "operator" else _for_owner(explained))
+                return answer(explained if caller.role == "operator" else _for_owner(explained, caller))
         raise ApiError(HTTPStatus.BAD_REQUEST, "query", None, "either ?prefix= or ?port= is wanted")
 
     async def metrics(self, request: Request) -> Response:
@@ -111,25 +112,31 @@ class Views:
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _for_owner(explained: Plain) -> Plain:
+def _for_owner(explained: Plain, caller: Caller) -> Plain:
     """Return what is explained of a port without what a VPN is made of, and without peers."""
     left: Plain = {name: explained[name] for name in ("port", "id", "verdict", "segment", "vpns") if name in explained}
-    left["objects"] = [_nameless(each) for each in explained.get("objects", ())]
+    if "verdict" in left:
+        left["verdict"] = "; ".join(access.told(caller, part) for part in left["verdict"].split("; "))
+    left["objects"] = [_nameless(each, caller) for each in explained.get("objects", ())]
     left["own"] = [
         {
             "family": each["family"],
             "nlri": each["nlri"].split()[-1] if each["family"].startswith("vpn") else each["family"],
             "announced": each["announced"],
-            "waits_for": [_nameless(waited) for waited in each["waits_for"]],
+            "waits_for": [_nameless(waited, caller) for waited in each["waits_for"]],
         }
         for each in explained.get("own", ())
     ]
     return left
 
 
-def _nameless(thing: Plain) -> Plain:
+def _nameless(thing: Plain, caller: Caller) -> Plain:
     """Return an object of the dataplane without its name, which may be a VNI."""
-    return {**thing, "object": thing["object"].split()[0]}
+    return {
+        "object": thing["object"].split()[0],
+        "state": thing["state"],
+        "reason": access.told(caller, thing["reason"]),
+    }
 
 
 class _Collected:

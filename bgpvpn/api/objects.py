@@ -133,9 +133,10 @@ class Objects:
                 each for each in intent.referring("network", thing.id, "subnet") if access.sees(caller, each, intent)
             ]
             plain["subnets"] = [{"id": each.id, "cidr": each.cidr, "gateway_ip": each.gateway_ip} for each in subnets]
+        status = self.node.status_of(kind, thing.id)
         return {
             **plain,
-            "status": self.node.status_of(kind, thing.id),
+            "status": {**status, "reason": access.told(caller, status["reason"])},
             "revision": stamp.revision,
             "created_at": _time(stamp.created_at),
             "updated_at": _time(stamp.updated_at),

@@ -40,6 +40,8 @@ from tests.fakes.node import FakeNode
 SECRETS = ("theirs", "64512:7", "66007", "10.77.")
 """Words of what is another's, and of what VPNs are made of."""
 
+HIDDEN_REASON = "it is with the node, whose operators see why"
+
 
 def token(text: str, role: str = "operator", project: str = "") -> ClientConfig:
     digest = hashlib.sha256(text.encode()).digest()
@@ -345,7 +347,7 @@ async def test_an_owner_is_told_what_became_of_its_port_but_not_by_what(tmp_path
     whole = {
         "port": "mine-port",
         "id": "mine-p",
-        "verdict": "it waits",
+        "verdict": "it has no address; its MAC 02:00:00:00:00:01 lives behind VTEP 192.0.2.9 now",
         "segment": "mine-net",
         "vpns": [{"vpn": "mine-vpn", "type": "l3", "because": ["network association mine-a"]}],
         "objects": [{"object": "vxlan 66006", "state": "active", "reason": ""}],
@@ -354,7 +356,7 @@ async def test_an_owner_is_told_what_became_of_its_port_but_not_by_what(tmp_path
                 "family": "vpnv4",
                 "nlri": "192.0.2.1:1 10.66.0.5/32",
                 "announced": False,
-                "waits_for": [{"object": "vxlan 66006", "state": "pending", "reason": "soon"}],
+                "waits_for": [{"object": "vxlan 66006", "state": "pending", "reason": "vxlan 66006 is busy"}],
                 "told_to": ["192.0.2.1"],
                 "not_told_to": [],
                 "route_targets": ["64512:6"],
@@ -368,19 +370,37 @@ async def test_an_owner_is_told_what_became_of_its_port_but_not_by_what(tmp_path
     node.explained["mine-p"] = whole
     async with as_alice(node, tmp_path) as api:
         assert await ok(api.get("/v1/explain?port=mine-port")) == {
-            **{name: whole[name] for name in ("port", "id", "verdict", "segment", "vpns")},
+            **{name: whole[name] for name in ("port", "id", "segment", "vpns")},
+            "verdict": f"it has no address; {HIDDEN_REASON}",
             "objects": [{"object": "vxlan", "state": "active", "reason": ""}],
             "own": [
                 {
                     "family": "vpnv4",
                     "nlri": "10.66.0.5/32",
                     "announced": False,
-                    "waits_for": [{"object": "vxlan", "state": "pending", "reason": "soon"}],
+                    "waits_for": [{"object": "vxlan", "state": "pending", "reason": HIDDEN_REASON}],
                 },
                 {"family": "evpn", "nlri": "evpn", "announced": True, "waits_for": []},
             ],
         }
         assert await ok(api.get("/v1/explain?port=mine-p", headers={"authorization": "Bearer root-token"})) == whole
+
+
+@in_loop
+async def test_why_an_object_is_as_it_is_is_told_without_what_the_node_made(tmp_path: Path) -> None:
+    node = node_of_two()
+    for id_, reason, told in (
+        ("mine-p", "vxlan 66006 is about to be made", HIDDEN_REASON),
+        ("mine-n", "VNI 66007 is wanted by vxlan mine-n, but vrf theirs-n has it", HIDDEN_REASON),
+        ("mine-s", "there is no interface tapmine-p", "there is no interface tapmine-p"),
+    ):
+        kind = {"p": "port", "n": "network", "s": "subnet"}[id_[-1]]
+        node.statuses[kind, id_] = {"state": "PENDING", "reason": reason, "observed_revision": 1}  # type: ignore[index]
+        async with as_alice(node, tmp_path) as api:
+            assert (await ok(api.get(f"/v1/{kind}s/{id_}")))["status"]["reason"] == told
+            assert (await ok(api.get(f"/v2.0/{kind}s/{id_}")))[kind]["reason"] == told
+            operator = {"authorization": "Bearer root-token"}
+            assert (await ok(api.get(f"/v1/{kind}s/{id_}", headers=operator)))["status"]["reason"] == reason
 
 
 @in_loop
