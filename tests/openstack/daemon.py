@@ -7,6 +7,7 @@ with Daemon.running(folder, node="local_as = 64512") as daemon:
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ LAST_WORDS = 15
 class Daemon:
     """A daemon, its folder and its addresses: `url` of the API, `socket` of the same, `bgp_port`."""
 
-    def __init__(self, folder: Path, sections: dict[str, str]) -> None:
+    def __init__(self, folder: Path, sections: dict[str, str], token: str) -> None:
         self.folder = folder
         self.log_file = folder / "log"
         self.socket = folder / "api.sock"
@@ -43,7 +44,8 @@ class Daemon:
         }
         self.config = folder / "bgpvpn.toml"
         self.config.write_text("\n".join(f"[{name}]\n{options}\n" for name, options in lines.items()))
-        self.client = httpx.Client(base_url=self.url, timeout=LIMIT_S)
+        headers = {"X-Auth-Token": token} if token else {}
+        self.client = httpx.Client(base_url=self.url, timeout=LIMIT_S, headers=headers)
         self.process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -52,9 +54,12 @@ class Daemon:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, folder: Path, **sections: str) -> Iterator[Self]:
-        """One that answers; it must not have ended by itself, nor logged an exception. A section is given by lines."""
-        daemon = cls(folder, sections)
+    def running(cls, folder: Path, *, token: str = "", **sections: str) -> Iterator[Self]:
+        """One that answers; it must not have ended by itself, nor logged an exception.
+
+        A section is given by its lines; `token` is that of the client, where the API wants one.
+        """
+        daemon = cls(folder, sections, token)
         try:
             until(daemon._answers, "the daemon answers")
             yield daemon
@@ -115,9 +120,12 @@ def until(fact: Callable[[], object], words: str, within_s: float = LIMIT_S) -> 
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in found:
-            each.bind((ADDRESS, 0))
-        return [each.getsockname()[1] for each in found]
+    """Ports of the loopback that are free, below those that the kernel gives to connections."""
+    found: list[int] = []
+    for port in random.sample(range(10_000, 32_000), 1000):
+        with socket.socket() as each, contextlib.suppress(OSError):
+            each.bind((ADDRESS, port))
+            found.append(port)
+        if len(found) == count:
+            break
+    return found
