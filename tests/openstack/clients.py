@@ -19,9 +19,10 @@ OPENSTACK = ROOT / ".venv-openstack"
 LIMIT_S = 60.0
 
 
-def environment(url: str) -> dict[str, str]:
-    """Return what has a client speak to this address, without Keystone."""
-    return {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": url, "OS_NETWORK_ENDPOINT_OVERRIDE": url}
+def environment(url: str, token: str = "") -> dict[str, str]:
+    """Return what has a client speak to this address, without Keystone: with a token, or as nobody in particular."""
+    way = {"OS_AUTH_TYPE": "admin_token", "OS_TOKEN": token} if token else {"OS_AUTH_TYPE": "none"}
+    return {**way, "OS_ENDPOINT": url, "OS_NETWORK_ENDPOINT_OVERRIDE": url}
 
 
 def run_python(source: str, url: str) -> str:
@@ -86,10 +87,11 @@ class Osc:
 
     shell: Shell
     url: str
+    token: str = attrs.field(default="", repr=False)
 
     def run(self, *words: str) -> Ended:
         """Run a command, whatever becomes of it."""
-        return self.shell.run(words, environment(self.url))
+        return self.shell.run(words, environment(self.url, self.token))
 
     def ok(self, *words: str) -> str:
         """Run a command that must succeed; return what it printed."""
