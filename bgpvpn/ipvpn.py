@@ -304,6 +304,9 @@ FALLBACK_ADDRESSES: dict[Family, bytes] = {
 }
 """Link-local addresses by which a VRF knows the router that gets what no VPN has a route for."""
 
+EVERYTHING = b"\0"
+"""The prefix of no octets, 0 bits."""
+
 
 @attrs.frozen
 class Announcement:
@@ -387,8 +390,7 @@ class Announcer:
             self._subnets(segment)
             if segment.fallback_mac is not None:
                 for family, address in FALLBACK_ADDRESSES.items():
-                    everything = (family, bytes(len(address) + 1))
-                    self.said.statics.setdefault(everything, self.vias.to([OnBridge(segment.name, address)]))
+                    self.said.statics.setdefault((family, EVERYTHING), self.vias.to([OnBridge(segment.name, address)]))
         for (family, prefix), behind in self._prefixes().items():
             self._prefix(family, prefix, behind)
         return self.said

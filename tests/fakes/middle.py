@@ -197,12 +197,13 @@ class Middle:
 
     def routes(self, segment: str) -> dict[str, tuple[tuple[NextHop, ...], ...]]:
         """Return the routes of a segment's VRF: prefix -> tiers of next hops."""
-        tables = self.node.instances.vrfs[segment].routes
-        return {
-            prefix_text(prefix, AFI_OF[family]): via.tiers
-            for family, table in tables.items()
-            for prefix, via in table.rows.items()
-        }
+        found = {}
+        for family, table in self.node.instances.vrfs[segment].routes.items():
+            for prefix, via in table.rows.items():
+                text = prefix_text(prefix, AFI_OF[family])
+                assert prefix == prefix_bytes(text), "a prefix has one form"
+                found[text] = via.tiers
+        return found
 
     def told(self, *families: Family) -> dict[str, Path]:
         """Return our own announced routes by their text."""
