@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ class NodeBGPVPNDriver(driver_api.BGPVPNDriverRC):
 
     def get_bgpvpns(self, context: Any, filters: Any = None, fields: Any = None) -> Any:
         """As the base class, which finds none by ports, and by targets fails."""
-        ours = {name: set(value) for name, value in (filters or {}).items() if name in BY_PORTS_AND_TARGETS and value}
+        ours = {name: set(_flat(value)) for name, value in (filters or {}).items() if name in BY_PORTS_AND_TARGETS}
+        ours = {name: values for name, values in ours.items() if values}
         rest = {name: value for name, value in (filters or {}).items() if name not in ours}
         found = super().get_bgpvpns(context, rest, None if ours else fields)
         if not ours:
@@ -214,6 +216,12 @@ class _Snapshots:
                 self._last = self._take()
                 self._at = at
             return self._last
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    """Yield the values of a filter; Neutron makes each that may be a list one."""
+    for value in values or ():
+        yield from value if isinstance(value, list) else [value]
 
 
 def _refusal(message: str) -> exceptions.BadRequest:
