@@ -105,7 +105,7 @@ def shown(caller: Caller, thing: Object) -> Object:
 
 
 _OF_THE_NODE = re.compile(
-    r"\b(vxlan|vnis?|vtep|vrf|bridge|nexthop|tunnel|labels?|tables?|distinguisher)\b", re.IGNORECASE
+    r"\b(vxlan|vnis?|vtep|vrf|bridge|nexthop|tunnel|labels?|tables?|distinguisher|speakers?|peers?)\b", re.IGNORECASE
 )
 
 

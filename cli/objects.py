@@ -68,7 +68,7 @@ class Noun:
     def row(self, thing: Thing) -> Thing:
         """Return an object as people read it."""
         shown = {name: self.words[name](value) if name in self.words else value for name, value in thing.items()}
-        return {**shown, "name": thing.get("name") or thing["id"]}
+        return {**shown, "name": thing["name"] or thing["id"]} if "name" in thing else shown
 
 
 def titles(api: Api, kind: str) -> dict[str, str]:

@@ -90,7 +90,7 @@ SPEAKER = Noun(
 )
 ADVERTISEMENT = Noun("advertisement", "advertisement", ("destination", "next_hop"))
 ROUTES = ("destination", "next_hop", "why")
-LEARNED = ("destination", "next_hop", "peer", "as_path", "best")
+LEARNED = ("destination", "next_hop", "peer", "as_path", "best", "why")
 
 _speaker = click.argument("ref", metavar="SPEAKER", shell_complete=names_of("speaker"))
 

@@ -606,8 +606,8 @@ def test_a_speaker_has_networks_and_peers_and_tells_routes(daemon: Daemon) -> No
         "203.0.113.0/24  192.0.2.2  asked\n"
         "\n"
         "learned:\n"
-        "destination  next_hop      peer      as_path  best\n"
-        "0.0.0.0/0    198.51.100.1  upstream  -        -\n"
+        "destination  next_hop      peer      as_path  best  why\n"
+        "0.0.0.0/0    198.51.100.1  upstream  -        -     -\n"
     )
     daemon.say("speaker withdraw s 203.0.113.0/24")
     assert len(daemon.node.intent.advertisements) == 0

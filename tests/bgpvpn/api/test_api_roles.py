@@ -392,6 +392,7 @@ async def test_why_an_object_is_as_it_is_is_told_without_what_the_node_made(tmp_
     for id_, reason, told in (
         ("mine-p", "vxlan 66006 is about to be made", HIDDEN_REASON),
         ("mine-n", "VNI 66007 is wanted by vxlan mine-n, but vrf theirs-n has it", HIDDEN_REASON),
+        ("mine-n", "speaker s: peer 192.0.2.9: idle", HIDDEN_REASON),
         ("mine-s", "there is no interface tapmine-p", "there is no interface tapmine-p"),
     ):
         kind = {"p": "port", "n": "network", "s": "subnet"}[id_[-1]]
