@@ -202,6 +202,13 @@ class BagpipeConfig:
 
 
 @attrs.frozen(kw_only=True)
+class OvsConfig:
+    """[ovs]: where ports have a plug in Open vSwitch."""
+
+    run_dir: str = _option(_path, "/run/openvswitch")
+
+
+@attrs.frozen(kw_only=True)
 class LabelsConfig:
     """[labels]"""
 
@@ -260,6 +267,7 @@ class Config:
     store: StoreConfig
     api: ApiConfig
     bagpipe: BagpipeConfig
+    ovs: OvsConfig
     labels: LabelsConfig
     vni: VniConfig
     tables: TablesConfig
@@ -305,6 +313,7 @@ SECTIONS: dict[str, type[Any]] = {
     "store": StoreConfig,
     "api": ApiConfig,
     "bagpipe": BagpipeConfig,
+    "ovs": OvsConfig,
     "labels": LabelsConfig,
     "vni": VniConfig,
     "tables": TablesConfig,

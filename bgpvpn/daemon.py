@@ -37,6 +37,8 @@ from bgpvpn.bagpipe.request import Bridges
 from bgpvpn.config import Config, ConfigError
 from bgpvpn.dataplane.dryrun import DryRun
 from bgpvpn.dataplane.netlink import Netlink
+from bgpvpn.dataplane.openflow import Surroundings
+from bgpvpn.dataplane.ovs import Ovs
 from bgpvpn.intent import StoreError
 from bgpvpn.running import RunningNode, drained
 from bgpvpn.store.lock import DirectoryLock, holder_of
@@ -112,7 +114,7 @@ async def _serve(config: Config) -> None:
     store = SqliteStore(Path(config.store.path))
     dataplane = _dataplane(config)
     try:
-        node = RunningNode(config, store, dataplane)
+        node = RunningNode(config, store, dataplane, _ovs(config))
         api = config.api
         app = application(node, Callers(api.client))
         servers = [ApiServer(app, path=Path(api.socket), group=api.group, mode=api.mode, tcp=api.tcp)]
@@ -160,6 +162,12 @@ def _dataplane(config: Config) -> Netlink | DryRun:
     return Netlink(labels=config.labels.range)
 
 
+def _ovs(config: Config) -> Ovs | None:
+    if config.dataplane.kind == "dryrun":
+        return None
+    return Ovs(config.ovs.run_dir, Surroundings(config.node.gateway_mac, config.bagpipe.evpn_bridge))
+
+
 async def _feed_watchdog() -> None:
     """Tell systemd that the loop turns; from the loop itself, not from a thread beside it."""
     every = systemd.watchdog_s()
@@ -199,6 +207,8 @@ def _drain(config: Config) -> None:
     try:
         with contextlib.closing(_dataplane(config)) as dataplane:
             left = drained(dataplane)
+        if (ovs := _ovs(config)) is not None:
+            left += asyncio.run(ovs.clear())
     finally:
         lock.release()
     if left:

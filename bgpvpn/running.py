@@ -31,6 +31,8 @@ from bgpvpn import access, sessions, speaker_view, statuses, views
 from bgpvpn.access import OPERATOR, Caller
 from bgpvpn.allocate import Leases
 from bgpvpn.config import Config
+from bgpvpn.dataplane.ovs import Ovs
+from bgpvpn.dataplane.plugs import Plugs
 from bgpvpn.dataplane.rows import Dataplane, RouteTable
 from bgpvpn.dataplane.words import row_text
 from bgpvpn.desired import Desired
@@ -79,11 +81,12 @@ BRIDGE_NUMBERS = range(1, 1 << 20)
 class RunningNode:
     """One node; made and used inside a running event loop. It is what the API serves (`bgpvpn.api.boundary.Node`)."""
 
-    def __init__(self, config: Config, store: Store, dataplane: Dataplane) -> None:
-        """Take over what the store keeps; StoreError when it cannot be read."""
+    def __init__(self, config: Config, store: Store, dataplane: Dataplane, ovs: Ovs | None = None) -> None:
+        """Take over what the store keeps; StoreError when it cannot be read. Without `ovs` no port is plugged there."""
         self.config = config
         self.store = store
         self.dataplane = dataplane
+        self.ovs = ovs
         self.intent = Intent()
         self.started_at = asyncio.get_running_loop().time()
         leases = Leases(
@@ -102,6 +105,7 @@ class RunningNode:
         settings = settings_of(config)
         interner = Interner()
         self.node = Node(settings, self.intent, leases, self.reconciler.status, self.desired, interner)
+        self.plugs = Plugs(self.node.segments, self.intent)
         identity = settings.identity
         addresses = [address for address in (identity.tunnel_v4, identity.tunnel_v6) if address is not None]
         own = Own(
@@ -202,11 +206,14 @@ class RunningNode:
             self._loop.remove_reader(fileno())
         await self.transport.stop(graceful=graceful)
         await self.monitoring.stop()
+        if self.ovs is not None:
+            await self.ovs.stop()
 
     async def drain(self) -> list[str]:
         """Withdraw everything and take everything out of the kernel; return what could not be removed."""
         await self.stop(graceful=False)
-        return drained(self.dataplane)
+        left = drained(self.dataplane)
+        return left + await self.ovs.clear() if self.ovs is not None else left
 
     # Working
 
@@ -254,6 +261,8 @@ class RunningNode:
         self.node.memberships.everything = self.engine.wants_all_targets
         done = self.engine.step(ROUTES_A_TURN)
         done += self.node.work_out(now, wall, ROUTES_A_TURN)
+        if self.plugs.step() and self.ovs is not None:
+            self.ovs.want(self.plugs.by_interface())
         self._node_work = bool(done)
         if done:
             self._worked_at = now
@@ -409,10 +418,14 @@ class RunningNode:
         if kind == "peer":
             state, reason = self.peering.verdict(self.intent.peers[id_])
         else:
-            state, reason = statuses.verdict(self.node, kind, id_, self.peering.verdict)
+            state, reason = statuses.verdict(self.node, kind, id_, self.peering.verdict, self._plug_reason)
         # A change that was just made is looked at in the next turn of the loop.
         observed = revision - 1 if (kind, id_) in self._unseen else revision
         return {"state": state, "reason": reason, "observed_revision": observed}
+
+    def _plug_reason(self, port_id: str) -> str:
+        plug = self.plugs.of_port.get(port_id)
+        return "" if plug is None or self.ovs is None else self.ovs.reason(plug.interface)
 
     def status(self) -> Plain:
         """Return what the node says of itself."""
@@ -434,6 +447,8 @@ class RunningNode:
             troubles.append(f"the kernel has not taken {len(reconciler.refused.trials)} rows")
         if self._storing_failed_at is not None:
             troubles.append("the store does not take changes")
+        if self.ovs is not None:
+            troubles += self.ovs.troubles()
         return {
             "version": bgpvpn.__version__,
             "router_id": self.config.node.router_id,

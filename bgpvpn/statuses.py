@@ -39,12 +39,21 @@ Verdict = tuple[str, str]
 ACTIVE: Verdict = ("ACTIVE", "")
 
 
-def verdict(node: Node, kind: Kind, id_: str, of_peer: Callable[[Peer], Verdict] = lambda _: ACTIVE) -> Verdict:
-    """Return what became of an object that is there; `of_peer` judges peers, by their sessions."""
+def verdict(
+    node: Node,
+    kind: Kind,
+    id_: str,
+    of_peer: Callable[[Peer], Verdict] = lambda _: ACTIVE,
+    of_plug: Callable[[str], str] = lambda _: "",
+) -> Verdict:
+    """Return what became of an object that is there.
+
+    `of_peer` judges peers, by their sessions; `of_plug` says what the plug of a port waits for, "" if for nothing.
+    """
     thing = node.intent.tables[kind][id_]
     match thing:
         case Port():
-            return _port(node, thing)
+            return _port(node, thing, of_plug)
         case Network():
             return _network(node, thing.id)
         case Subnet():
@@ -54,7 +63,7 @@ def verdict(node: Node, kind: Kind, id_: str, of_peer: Callable[[Peer], Verdict]
         case Bgpvpn():
             return _bgpvpn(node, thing)
         case Association():
-            return _association(node, thing)
+            return _association(node, thing, of_plug)
         case Speaker():
             return _speaker(node, thing, of_peer)
         case Advertisement():
@@ -93,7 +102,7 @@ def _segment_keys(node: Node, segment: Segment) -> list[ObjectKey]:
     return keys
 
 
-def _port(node: Node, port: Port) -> Verdict:
+def _port(node: Node, port: Port, of_plug: Callable[[str], str]) -> Verdict:
     if not port.admin_state_up:
         return "DOWN", "administratively down"
     if port.host not in ("", node.settings.host):
@@ -101,7 +110,10 @@ def _port(node: Node, port: Port) -> Verdict:
     endpoint = node.segments.endpoints.get(port.id)
     if endpoint is None:
         return "DOWN", "neither the port nor its network is bound to a VPN that is up"
-    return _segments(node, [node.segments.segments[endpoint.segment]], ("attachment", endpoint.attachment))
+    state, reason = _segments(node, [node.segments.segments[endpoint.segment]], ("attachment", endpoint.attachment))
+    if state != "ERROR" and (waiting := of_plug(port.id)):
+        return "PENDING", waiting
+    return state, reason
 
 
 def _segments(node: Node, segments: Iterable[Segment], *beside: ObjectKey) -> Verdict:
@@ -138,13 +150,13 @@ def _bgpvpn(node: Node, vpn: Bgpvpn) -> Verdict:
     return _segments(node, segments) if segments else ("DOWN", without)
 
 
-def _association(node: Node, association: Association) -> Verdict:
+def _association(node: Node, association: Association, of_plug: Callable[[str], str]) -> Verdict:
     vpn = node.intent.bgpvpns[association.bgpvpn_id]
     if not vpn.admin_state_up:
         return "DOWN", f"VPN {vpn.name or vpn.id} is administratively down"
     kind, id_ = association.bound
     if kind == "port":
-        state, reason = _port(node, node.intent.ports[id_])
+        state, reason = _port(node, node.intent.ports[id_], of_plug)
     elif kind == "router":
         state, reason = _router(node, node.intent.routers[id_])
     else:
