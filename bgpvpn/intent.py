@@ -144,7 +144,7 @@ class Intent:
         self.configured: set[Key] = set()  # from the configuration file: users see but do not change them
         self._objects: dict[Key, Object] = {}
         self._claims: dict[Claim, dict[Key, None]] = {}  # several ports may hold one interface
-        self._referring: dict[Key, dict[Key, None]] = {}
+        self._referring: dict[Key, dict[Kind, dict[str, None]]] = {}  # an object -> who refers to it, by kind
         self._of_vni: dict[int, dict[str, None]] = {}  # VNI -> ids of l2 VPNs
 
     @property
@@ -285,9 +285,8 @@ class Intent:
 
     def referring(self, kind: Kind, id_: str, of: Kind) -> Iterator[Any]:
         """Yield the objects of one kind that refer to an object, for example the ports of a network."""
-        for key in self._referring.get((kind, id_), ()):
-            if key[0] == of:
-                yield self._objects[key]
+        for referring in self._referring.get((kind, id_), {}).get(of, ()):
+            yield self._objects[(of, referring)]
 
     def find(self, kind: Kind, text: str) -> Object | None:
         """Return the object with this id, else with this name; ConflictError if several projects have the name."""
@@ -311,8 +310,11 @@ class Intent:
             for claim, _ in _claims(seen):
                 self._release(claim, key)
             for _, other in references(seen):
-                del self._referring[other][key]
-                if not self._referring[other]:
+                by_kind = self._referring[other]
+                del by_kind[key[0]][key[1]]
+                if not by_kind[key[0]]:
+                    del by_kind[key[0]]
+                if not by_kind:
                     del self._referring[other]
             if isinstance(seen, Bgpvpn) and seen.type == "l2" and seen.vni is not None:
                 del self._of_vni[seen.vni][seen.id]
@@ -321,7 +323,7 @@ class Intent:
             for claim, _ in _claims(thing):
                 self._claims.setdefault(claim, {})[key] = None
             for _, other in references(thing):
-                self._referring.setdefault(other, {})[key] = None
+                self._referring.setdefault(other, {}).setdefault(key[0], {})[key[1]] = None
             if isinstance(thing, Bgpvpn) and thing.type == "l2" and thing.vni is not None:
                 self._of_vni.setdefault(thing.vni, {})[thing.id] = None
 
@@ -337,7 +339,11 @@ class Intent:
             raise IntentError("id", wish.id, f"there is no {wish.kind} {wish.id!r}")
         self._check_configured(key)
         thing = self._objects[key]
-        left = [(other, _without(self._objects[other], key)) for other in self._referring.get(key, ())]
+        left = [
+            (other, _without(self._objects[other], key))
+            for kind, ids in self._referring.get(key, {}).items()
+            for other in ((kind, id_) for id_ in ids)
+        ]
         if isinstance(thing, Subnet):
             users = [title(port) for port in self.referring("network", thing.network_id, "port") if _uses(port, thing)]
             if users:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
@@ -126,8 +127,51 @@ class Bound:
         return [destination for address in addresses for destination in self.extra.get(address, ())]
 
 
+Interface = tuple[str, str]
+"""(network namespace, name)"""
+
+
+@attrs.frozen
+class Group:
+    """What the stations behind one interface come to."""
+
+    segment: str
+    ports: tuple[str, ...]  # that are endpoints
+    vpns: frozenset[str]
+    by_itself: bool  # a port is in an l3 VPN by an association of its own
+
+
+@attrs.frozen
+class Owner:
+    """A network, or a port by itself: what all its ports have in common, and what became of them."""
+
+    id: str
+    network: Network | None
+    shared: Sequence[Bound]
+    router: Router | None  # by which it is in l3 VPNs
+    groups: dict[Interface, Group] = attrs.field(factory=dict)
+    kinds: dict[str, Counter[Group]] = attrs.field(factory=dict)  # segment -> its groups, but for their ports
+
+    def put(self, at: Interface, group: Group | None) -> Group | None:
+        """Say what the stations of an interface come to; return what they came to before."""
+        before = self.groups.pop(at, None)
+        if before is not None:
+            kinds = self.kinds[before.segment]
+            kinds[attrs.evolve(before, ports=())] -= 1
+            self.kinds[before.segment] = +kinds
+            if not self.kinds[before.segment]:
+                del self.kinds[before.segment]
+        if group is not None:
+            self.groups[at] = group
+            self.kinds.setdefault(group.segment, Counter())[attrs.evolve(group, ports=())] += 1
+        return before
+
+
 class Segments:
-    """The stage [intent] -> [segments] and [endpoints]; only what a change touches is worked out again."""
+    """The stage [intent] -> [segments] and [endpoints]; only what a change touches is worked out again.
+
+    A change of a port is one of its interface, and costs the same however many others its network has.
+    """
 
     def __init__(self, intent: Intent, host: str = "") -> None:
         """`host` is the name of this node: ports of another are not here."""
@@ -141,34 +185,31 @@ class Segments:
         self._ports = intent.ports.reader()
         self._associations = intent.associations.reader()
         self._bgpvpns = intent.bgpvpns.reader()
-        self._made: dict[str, tuple[set[str], set[str]]] = {}  # owner -> its segment names, its port ids
+        self._owners: dict[str, Owner] = {}  # those that have a segment
+        self._plugged: dict[str, dict[Interface, dict[str, None]]] = {}  # owner -> its ports that are up on this node
 
     def step(self) -> int:
         """Bring segments and endpoints up to the intent; return how many owners were looked at."""
-        intent = self.intent
-        owners: dict[str, None] = dict.fromkeys(self._networks.take())
-        for id_, seen_subnet in self._subnets.take().items():
-            for subnet in _differing(seen_subnet, intent.subnets.get(id_)):
-                owners[subnet.network_id] = None
-        for id_, seen_router in self._routers.take().items():
-            for router in _differing(seen_router, intent.routers.get(id_)):
-                owners.update(dict.fromkeys(self._networks_of(router)))
-        for id_, seen_port in self._ports.take().items():
-            for port in _differing(seen_port, intent.ports.get(id_)):
-                owners[port.network_id or port.id] = None
-        for id_, seen_association in self._associations.take().items():
-            for association in _differing(seen_association, intent.associations.get(id_)):
-                owners.update(dict.fromkeys(self.owners(association)))
-        for id_ in self._bgpvpns.take():
-            for association in intent.referring("bgpvpn", id_, "association"):
-                owners.update(dict.fromkeys(self.owners(association)))
-        for owner in owners:
-            self._work_out(owner)
+        owners = self._dirty()
+        made: dict[str, Endpoint] = {}
+        unmade: dict[str, None] = {}
+        names: dict[str, Segment | None] = {}
+        for owner, interfaces in owners.items():
+            names |= self._work_out(owner, interfaces, made, unmade)
+        for port_id in unmade.keys() - made.keys():  # one may have come to another network
+            self.endpoints.discard(port_id)
+        for name, segment in names.items():
+            if segment is None:
+                self.segments.discard(name)
+            else:
+                self.segments.put(name, segment)
+        for port_id, endpoint in made.items():
+            self.endpoints.put(port_id, endpoint)
         return len(owners)
 
     def of(self, owner: str) -> list[Segment]:
         """Return the segments of a network, or of a port by itself."""
-        return [self.segments[name] for name in sorted(self._made.get(owner, (set(), set()))[0])]
+        return [self.segments[name] for name in sorted(self._owners[owner].kinds)] if owner in self._owners else []
 
     def owners(self, association: Association) -> list[str]:
         """Return whose segments an association is about: those of networks, or of a port by itself."""
@@ -183,71 +224,129 @@ class Segments:
         subnets = (self.intent.subnets.get(id_) for id_ in router.subnet_ids)
         return list(dict.fromkeys(subnet.network_id for subnet in subnets if subnet is not None))
 
-    def _work_out(self, owner: str) -> None:
-        """Write the segments and endpoints of one network, or of one port by itself."""
+    def _dirty(self) -> dict[str, set[Interface] | None]:
+        """Return the owners that something changed of, and the interfaces that it is about; None: about all."""
         intent = self.intent
-        network = intent.networks.get(owner)
-        ports: list[Port] = list(intent.referring("network", owner, "port"))
-        alone = intent.ports.get(owner)
-        if network is None and alone is not None:
-            ports = [alone]
-        shared = self._bound_network(network) if network is not None else []
-        router = next((each.router for each in shared if each.router is not None), None)
-        segments: dict[str, Segment] = {}
-        endpoints: dict[str, Endpoint] = {}
-        for stations in self._by_interface(ports):
-            own = {port.id: self._bound("port", port.id) for port in stations}
-            shared_ids = {each.vpn.id for each in shared}
-            sent_by = {each.vpn.id for bound in own.values() for each in bound if _imports(each)}
-            extra = sorted(sent_by - shared_ids) if network is not None else []
-            suffix = f"+{hashlib.sha256(' '.join(extra).encode()).hexdigest()[:8]}" if extra else ""
-            name = owner + suffix
-            here: dict[str, Bgpvpn] = {}
-            for port in stations:
-                bound = shared + own[port.id]
-                if not bound:
-                    continue
-                here |= {each.vpn.id: each.vpn for each in bound}
-                endpoints[port.id] = self._endpoint(port, name, bound, alone=len(stations) == 1)
-            if not here:
-                continue
-            before = segments.get(name)
-            # Of a network that is in l3 VPNs by its router alone, the router's subnets alone have gateways.
-            by_itself = any(each.vpn.type == "l3" for bound in own.values() for each in bound)
-            through = router if router is not None and not by_itself else None
-            vpns = here | ({vpn.id: vpn for vpn in before.vpns} if before is not None else {})
-            segments[name] = Segment(
-                name=name,
-                owner=owner,
-                title=(network.name if network is not None else stations[0].name) or owner,
-                vpns=tuple(vpns[id_] for id_ in sorted(vpns)),
-                imports=frozenset(shared_ids | sent_by),
-                gateways=self._gateways(network, stations[0], before, through),
-                vrf=(f"router/{router.id}" if router is not None else owner) + suffix,
-                mtu=network.mtu if network is not None else None,
-                fallback_mac=_mac(network.fallback_mac) if network is not None and network.fallback_mac else None,
-            )
-        old_segments, old_endpoints = self._made.get(owner, (set(), set()))
-        for port_id in old_endpoints - endpoints.keys():
-            self.endpoints.discard(port_id)
-        for name in old_segments - segments.keys():
-            self.segments.discard(name)
-        for name, segment in segments.items():
-            self.segments.put(name, segment)
-        for port_id, endpoint in endpoints.items():
-            self.endpoints.put(port_id, endpoint)
-        if segments:
-            self._made[owner] = (set(segments), set(endpoints))
-        else:
-            self._made.pop(owner, None)
+        found: dict[str, set[Interface] | None] = dict.fromkeys(self._networks.take())
 
-    def _by_interface(self, ports: Iterable[Port]) -> Iterable[Sequence[Port]]:
-        """Group the ports that are up on this node by their interface."""
-        found: dict[tuple[str, str], list[Port]] = {}
-        for port in ports:
-            if port.admin_state_up and port.host in ("", self.host):
-                found.setdefault((port.netns, port.interface), []).append(port)
-        return found.values()
+        def about(port: Port) -> None:
+            if port.network_id is None:
+                found[port.id] = None
+            elif (interfaces := found.setdefault(port.network_id, set())) is not None:
+                interfaces.add((port.netns, port.interface))
+
+        for id_, seen_subnet in self._subnets.take().items():
+            for subnet in _differing(seen_subnet, intent.subnets.get(id_)):
+                found[subnet.network_id] = None
+        for id_, seen_router in self._routers.take().items():
+            for router in _differing(seen_router, intent.routers.get(id_)):
+                found.update(dict.fromkeys(self._networks_of(router)))
+        for id_, seen_port in self._ports.take().items():
+            if seen_port is not None:
+                about(seen_port)
+                self._plug(seen_port, False)
+            if (port := intent.ports.get(id_)) is not None:
+                about(port)
+                self._plug(port, True)
+        associations = [
+            association
+            for id_, seen in self._associations.take().items()
+            for association in _differing(seen, intent.associations.get(id_))
+        ]
+        for id_ in self._bgpvpns.take():
+            associations += intent.referring("bgpvpn", id_, "association")
+        for association in associations:
+            bound = intent.ports.get(association.port_id or "")
+            if bound is not None:
+                about(bound)
+            else:
+                found.update(dict.fromkeys(self.owners(association)))
+        return found
+
+    def _plug(self, port: Port, is_there: bool) -> None:
+        """Note whether a port that is up on this node is behind its interface."""
+        if not port.admin_state_up or port.host not in ("", self.host):
+            return
+        owner, at = port.network_id or port.id, (port.netns, port.interface)
+        plugged = self._plugged.setdefault(owner, {})
+        stations = plugged.setdefault(at, {})
+        if is_there:
+            stations[port.id] = None
+        else:
+            stations.pop(port.id, None)
+        if not stations:
+            del plugged[at]
+        if not plugged:
+            del self._plugged[owner]
+
+    def _work_out(
+        self, id_: str, interfaces: set[Interface] | None, made: dict[str, Endpoint], unmade: dict[str, None]
+    ) -> dict[str, Segment | None]:
+        """Return the segments that changed of one network, or of one port by itself; None: it is no more.
+
+        What becomes of its ports comes to be in `made` and `unmade`.
+        """
+        plugged, owner = self._plugged.get(id_, {}), self._owners.pop(id_, None)
+        names: dict[str, Segment | None] = {}
+        if interfaces is None or owner is None:
+            interfaces = set(plugged)
+            for before in owner.groups.values() if owner is not None else ():
+                names[before.segment] = None
+                unmade.update(dict.fromkeys(before.ports))
+            network = self.intent.networks.get(id_)
+            shared = self._bound_network(network) if network is not None else []
+            router = next((each.router for each in shared if each.router is not None), None)
+            owner = Owner(id_, network, shared, router)
+        for at in interfaces:
+            stations = [self.intent.ports[port_id] for port_id in plugged.get(at, ())]
+            group = self._group(owner, stations, made) if stations else None
+            for each in (group, owner.put(at, group)):
+                if each is not None:
+                    names[each.segment] = None
+                    if each is not group:
+                        unmade.update(dict.fromkeys(each.ports))
+        if owner.groups:
+            self._owners[id_] = owner
+        return {name: self._segment(owner, name) if name in owner.kinds else None for name in names}
+
+    def _group(self, owner: Owner, stations: Sequence[Port], made: dict[str, Endpoint]) -> Group | None:
+        """Make the endpoints of the stations behind one interface; None if none is bound to a VPN."""
+        own = {port.id: self._bound("port", port.id) for port in stations}
+        extra = {each.vpn.id for bound in own.values() for each in bound if _imports(each)}
+        name = owner.id + (_suffix(extra - {each.vpn.id for each in owner.shared}) if owner.network is not None else "")
+        vpns: set[str] = set()
+        ports = []
+        for port in stations:
+            if bound := [*owner.shared, *own[port.id]]:
+                vpns.update(each.vpn.id for each in bound)
+                ports.append(port.id)
+                made[port.id] = self._endpoint(port, name, bound, alone=len(stations) == 1)
+        by_itself = any(each.vpn.type == "l3" for bound in own.values() for each in bound)
+        return Group(name, tuple(ports), frozenset(vpns), by_itself) if ports else None
+
+    def _segment(self, owner: Owner, name: str) -> Segment:
+        network, kinds = owner.network, owner.kinds[name]
+        vpns = sorted(frozenset[str]().union(*(group.vpns for group in kinds)))
+        imports = {each.vpn.id for each in owner.shared}
+        for at, group in owner.groups.items() if name != owner.id or network is None else ():
+            if group.segment == name:  # all of them send by the same
+                stations = self._plugged[owner.id][at]
+                bound = (each for port_id in stations for each in self._bound("port", port_id))
+                imports.update(each.vpn.id for each in bound if _imports(each))
+                break
+        # Of a network that is in l3 VPNs by its router alone, the router's subnets alone have gateways.
+        through = None if any(group.by_itself for group in kinds) else owner.router
+        return Segment(
+            name=name,
+            owner=owner.id,
+            title=(network.name if network is not None else self.intent.ports[owner.id].name) or owner.id,
+            vpns=tuple(self.intent.bgpvpns[id_] for id_ in vpns),
+            imports=frozenset(imports),
+            gateways=self._gateways(owner, through),
+            vrf=(f"router/{owner.router.id}" if owner.router is not None else owner.id) + name[len(owner.id) :],
+            mtu=network.mtu if network is not None else None,
+            fallback_mac=_mac(network.fallback_mac) if network is not None and network.fallback_mac else None,
+        )
 
     def _endpoint(self, port: Port, segment: str, bound: Sequence[Bound], alone: bool) -> Endpoint:
         addresses = tuple(map(_address, port.ip_addresses))
@@ -337,20 +436,16 @@ class Segments:
             sends=any(each.association.direction == "both" for each in bound),
         )
 
-    def _gateways(
-        self, network: Network | None, port: Port, before: Segment | None, through: Router | None
-    ) -> tuple[Gateway, ...]:
-        """Return the gateways of a segment: those that it has `before`, and those for one more port there.
-
-        `through`: only those of this router.
-        """
-        found = set(before.gateways if before is not None else ())
-        if network is not None:
-            for subnet in self.intent.referring("network", network.id, "subnet"):
+    def _gateways(self, owner: Owner, through: Router | None) -> tuple[Gateway, ...]:
+        """Return the gateways of a segment; `through`: only those of this router."""
+        found: set[Gateway] = set()
+        if owner.network is not None:
+            for subnet in self.intent.referring("network", owner.id, "subnet"):
                 if subnet.gateway_ip is not None and (through is None or subnet.id in through.subnet_ids):
                     length = ipaddress.ip_network(subnet.cidr).prefixlen
                     found.add(Gateway(ipaddress.ip_address(subnet.gateway_ip).packed, length))
         else:
+            port = self.intent.ports[owner.id]
             for text in port.gateway_ips:
                 gateway = ipaddress.ip_address(text)
                 for address in port.ip_addresses:
@@ -358,6 +453,11 @@ class Segments:
                     if gateway in interface.network:
                         found.add(Gateway(gateway.packed, interface.network.prefixlen))
         return tuple(sorted(found, key=lambda gateway: (len(gateway.address), gateway.address, gateway.prefix_length)))
+
+
+def _suffix(extra: set[str]) -> str:
+    """Return what ends the name of a segment that sends by these VPNs beside those of its network."""
+    return f"+{hashlib.sha256(' '.join(sorted(extra)).encode()).hexdigest()[:8]}" if extra else ""
 
 
 def _imports(bound: Bound) -> bool:

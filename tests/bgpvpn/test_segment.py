@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bgpvpn.desired import Gateway
-from bgpvpn.intent import Association, Intent, Port, Removal, Subnet
+from bgpvpn.intent import Association, Intent, Network, Port, Removal, Subnet
 from bgpvpn.segment import Segments
 from tests.fakes.middle import bind, bind_port, network, packed, port, vpn
 
@@ -150,3 +150,36 @@ def test_segments_are_found_by_their_owner():
 def test_the_name_of_a_network_is_the_title_of_its_segment():
     wanted = Wanted(*network("n-1", name="Büro"), port("p1", "n-1"), vpn("a", "1:1"), bind("a", "n-1"))
     assert wanted.stage.segments["n-1"].title == "Büro"
+
+
+def test_a_port_that_comes_to_a_network_that_changed_before_it_is_there():
+    wanted = Wanted(*BASE, *network("blue"), bind("a", "red"), bind("a", "blue"))
+    wanted.want(Removal("port", "p1"), Network(id="blue", name="changed"), port("p1", "blue", "10.1.0.5"))
+    assert wanted.members() == {"red": ({"a"}, {"p2"}), "blue": ({"a"}, {"p1"})}
+
+
+def test_a_port_that_changes_its_interface_leaves_the_stations_that_it_had_there():
+    shared = {"interface": "tap"}
+    both = [port(f"p{n}", "red", f"10.1.0.{n + 4}", **shared) for n in (1, 2)]
+    wanted = Wanted(*network("red"), *both, vpn("a", "1:1"), vpn("b", "1:2"), bind("a", "red"), bind_port("b", "p1"))
+    assert len(wanted.members()) == 1
+    wanted.want(port("p1", "red", "10.1.0.5", interface="other"))
+    assert wanted.stage.endpoints["p2"].segment == "red"
+    assert {id_: each.attachment for id_, each in wanted.stage.endpoints.rows.items()} == {"p1": "p1", "p2": "p2"}
+    wanted.want(port("p2", "red", "10.1.0.6", interface="other"))
+    assert {each.attachment for each in wanted.stage.endpoints.rows.values()} == {"/other"}
+    assert len(wanted.members()) == 1
+    wanted.want(Removal("port", "p1"))
+    assert wanted.members() == {"red": ({"a"}, {"p2"})}
+
+
+def test_of_the_ports_of_a_network_only_that_which_changed_is_written_again():
+    ports = [port(f"q{n}", "red", f"10.1.0.{n + 10}") for n in range(9)]
+    wanted = Wanted(*network("red"), *ports, vpn("a", "1:1"), bind("a", "red"), vpn("b", "1:2"))
+    segments, endpoints = wanted.stage.segments.reader(dirty=False), wanted.stage.endpoints.reader(dirty=False)
+    wanted.want(port("q3", "red", "10.1.0.99"))
+    assert (set(segments.take()), set(endpoints.take())) == (set(), {"q3"})
+    wanted.want(bind_port("b", "q4", direction="to-port"))
+    assert (set(segments.take()), set(endpoints.take())) == ({"red"}, {"q4"})
+    wanted.want(Removal("port", "q5"))
+    assert (set(segments.take()), set(endpoints.take())) == (set(), {"q5"})
