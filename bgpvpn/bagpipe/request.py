@@ -150,7 +150,7 @@ def attach(given: object, bridges: Bridges) -> Attach:
         gateway=_optional(fields, "gateway_ip", rules.address),
         whole_subnet=whole_subnet,
         direction=direction if type_ == "l3" else "both",
-        local_pref=_optional(fields, "local_pref", rules.local_pref) or None,
+        local_pref=_optional(fields, "local_pref", rules.local_pref),  # 0 is a value: clients give none for the default
         vni=vni if type_ == "l2" else None,
         readvertise=_optional(fields, "readvertise", _readvertise),
         fallback=fallback,

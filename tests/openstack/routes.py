@@ -26,6 +26,14 @@ def announced(daemon: Daemon, family: str = "vpnv4") -> set[Announced]:
     }
 
 
-def to(target: str, daemon: Daemon, family: str = "vpnv4") -> dict[str, int | None]:
-    """Return what is announced to a route target: LOCAL_PREF by prefix."""
-    return {each.prefix: each.local_pref for each in announced(daemon, family) if target in each.targets}
+Preference = int | None | tuple[int | None, ...]
+
+
+def to(target: str, daemon: Daemon, family: str = "vpnv4") -> dict[str, Preference]:
+    """Return what is announced to a route target: LOCAL_PREF by prefix, in ascending order where there are several."""
+    found: dict[str, list[int | None]] = {}
+    for each in announced(daemon, family):
+        if target in each.targets:
+            found.setdefault(each.prefix, []).append(each.local_pref)
+    several = {prefix: tuple(sorted(values, key=lambda value: value or -1)) for prefix, values in found.items()}
+    return {prefix: values[0] if len(values) == 1 else values for prefix, values in several.items()}

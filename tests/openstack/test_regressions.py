@@ -6,7 +6,7 @@ Where it is the agent that is wrong (U7 to U11), nothing can be healed behind it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.openstack.daemon import Daemon, until
-from tests.openstack.routes import announced, to
+from tests.openstack.routes import Preference, announced, to
 
 PATHS = {"bgpvpns": "bgpvpn/bgpvpns"}
 BLUE, RED, GREEN = "64512:1", "64512:2", "64512:3"
@@ -80,7 +80,7 @@ def prefix(text: str, **more: Any) -> dict[str, Any]:
     return {"type": "prefix", "prefix": text, **more}
 
 
-def announces(api: Api, target: str, routes: dict[str, int | None]) -> None:
+def announces(api: Api, target: str, routes: Mapping[str, Preference]) -> None:
     """Wait until exactly these are announced to a route target, each with its LOCAL_PREF."""
     until(lambda: to(target, api.daemon) == routes, f"announced to {target}: {routes}")
 
