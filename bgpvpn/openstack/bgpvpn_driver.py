@@ -121,6 +121,7 @@ class NodeBGPVPNDriver(driver_api.BGPVPNDriverRC):
 
     def create_net_assoc_precommit(self, context: Any, net_assoc: Any) -> None:
         """Refuse an external network."""
+        super().create_net_assoc_precommit(context, net_assoc)
         if directory.get_plugin().get_network(context, net_assoc["network_id"]).get(external_net.EXTERNAL):
             raise _refusal(f"network {net_assoc['network_id']} is external, and cannot be in a BGPVPN")
 
@@ -130,7 +131,7 @@ class NodeBGPVPNDriver(driver_api.BGPVPNDriverRC):
         with db_api.CONTEXT_WRITER.using(context):
             self._check_router(context, bgpvpn_id, router_association["router_id"])
             made = self.bgpvpn_db.create_router_assoc(context, bgpvpn_id, router_association)
-            if flag != made["advertise_extra_routes"]:
+            if flag != made.get("advertise_extra_routes", flag):
                 change = {"advertise_extra_routes": flag}
                 made = self.bgpvpn_db.update_router_assoc(context, made["id"], bgpvpn_id, change)
             self.create_router_assoc_precommit(context, made)
@@ -150,52 +151,64 @@ class NodeBGPVPNDriver(driver_api.BGPVPNDriverRC):
 
     def create_port_assoc_precommit(self, context: Any, port_assoc: Any) -> None:
         """Refuse routes of a BGPVPN into itself."""
-        for route in port_assoc["routes"]:
-            if route.get("bgpvpn_id") == port_assoc["bgpvpn_id"]:
-                raise _refusal(f"routes of BGPVPN {port_assoc['bgpvpn_id']} would be led into itself")
+        super().create_port_assoc_precommit(context, port_assoc)
+        _check_routes(port_assoc)
 
     def update_port_assoc(self, context: Any, assoc_id: str, bgpvpn_id: str, port_assoc: Any) -> Any:
         """As the base class, which deletes routes that are not given."""
-        if "routes" not in port_assoc:
-            port_assoc["routes"] = self.get_port_assoc(context, assoc_id, bgpvpn_id)["routes"]
+        routes = self.get_port_assoc(context, assoc_id, bgpvpn_id)["routes"]
+        if routes:
+            port_assoc.setdefault("routes", routes)
         return super().update_port_assoc(context, assoc_id, bgpvpn_id, port_assoc)
 
     def update_port_assoc_precommit(self, context: Any, old_port_assoc: Any, port_assoc: Any) -> None:
-        self.create_port_assoc_precommit(context, port_assoc)
+        super().update_port_assoc_precommit(context, old_port_assoc, port_assoc)
+        _check_routes(port_assoc)
 
     # What is told
 
     def create_bgpvpn_postcommit(self, context: Any, bgpvpn: Any) -> None:
+        super().create_bgpvpn_postcommit(context, bgpvpn)
         self.changed()
 
     def update_bgpvpn_postcommit(self, context: Any, old_bgpvpn: Any, new_bgpvpn: Any) -> None:
+        super().update_bgpvpn_postcommit(context, old_bgpvpn, new_bgpvpn)
         self.changed()
 
     def delete_bgpvpn_postcommit(self, context: Any, bgpvpn: Any) -> None:
+        super().delete_bgpvpn_postcommit(context, bgpvpn)
         self.changed()
 
     def create_net_assoc_postcommit(self, context: Any, net_assoc: Any) -> None:
+        super().create_net_assoc_postcommit(context, net_assoc)
         self.changed()
 
     def delete_net_assoc_postcommit(self, context: Any, net_assoc: Any) -> None:
+        super().delete_net_assoc_postcommit(context, net_assoc)
         self.changed()
 
     def create_router_assoc_postcommit(self, context: Any, router_assoc: Any) -> None:
+        super().create_router_assoc_postcommit(context, router_assoc)
         self.changed()
 
     def update_router_assoc_postcommit(self, context: Any, old_router_assoc: Any, router_assoc: Any) -> None:
+        super().update_router_assoc_postcommit(context, old_router_assoc, router_assoc)
         self.changed()
 
     def delete_router_assoc_postcommit(self, context: Any, router_assoc: Any) -> None:
+        super().delete_router_assoc_postcommit(context, router_assoc)
         self.changed()
 
     def create_port_assoc_postcommit(self, context: Any, port_assoc: Any) -> None:
+        super().create_port_assoc_postcommit(context, port_assoc)
         self.changed()
 
     def update_port_assoc_postcommit(self, context: Any, old_port_assoc: Any, port_assoc: Any) -> None:
+        super().update_port_assoc_postcommit(context, old_port_assoc, port_assoc)
         self.changed()
 
     def delete_port_assoc_postcommit(self, context: Any, port_assoc: Any) -> None:
+        super().delete_port_assoc_postcommit(context, port_assoc)
         self.changed()
 
 
@@ -216,6 +229,12 @@ class _Snapshots:
                 self._last = self._take()
                 self._at = at
             return self._last
+
+
+def _check_routes(port_assoc: Any) -> None:
+    for route in port_assoc.get("routes", ()):
+        if route.get("bgpvpn_id") == port_assoc["bgpvpn_id"]:
+            raise _refusal(f"routes of BGPVPN {port_assoc['bgpvpn_id']} would be led into itself")
 
 
 def _flat(values: Any) -> Iterator[Any]:
