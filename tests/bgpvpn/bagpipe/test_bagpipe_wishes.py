@@ -357,7 +357,7 @@ def test_after_any_requests_each_instance_has_what_was_last_said_of_its_stations
         for prefix in (endpoint.host, endpoint.subnet):
             prefixes.pop(str(prefix), None)
         told = endpoint.subnet if step.fields["advertise_subnet"] else endpoint.host
-        prefixes[str(told)] = (str(step.fields["local_pref"] or None), step.fields["direction"] or "both")
+        prefixes[str(told)] = (str(step.fields["local_pref"]), step.fields["direction"] or "both")
     expected: dict[str, list[Any]] = {}
     for (instance, mac), prefixes in wanted.items():
         direction = next(reversed(prefixes.values()))[1] if prefixes else ""
