@@ -6,9 +6,12 @@ A bridge whose table 0 is ours, like the br-mpls of networking-bagpipe's agent e
     port, V  unicast, multicast   -> without V                             -> internal port     (l2; l3: multicast)
     internal port                 -> with V                                -> port              (l3: unicast only)
     internal port, fallback_mac   -> from fallback_src_mac, with V         -> fallback port
+    port, V  its answer to ARP    -> from fallback_src_mac                 -> fallback port
 
 Frames that the agent redirects are to the MAC address of a Neutron router or of the gateway, and the kernel routes
 those to its own alone. That the l3 ones come back as unicast only, and never where no plug leads, keeps floods out.
+Answers to ARP and neighbour solicitations of a Neutron router are redirected like all that is to it, and are passed on:
+who has asked for a tenant's MAC address must get it, or sends nothing.
 
 The tunnel bridge of Neutron's agent, br-tun, has tables of its own (neutron_lib.plugins.ml2.ovs_constants):
 
@@ -119,6 +122,12 @@ def _alone(plug: Plug, numbers: Numbers, node: Surroundings) -> Iterator[str]:
             f"table=0,priority={_PRIORITY + 1},in_port={numbers.internal},dl_dst={plug.fallback_mac},"
             f"actions={source}{_push(vlan)}output:{output}"
         )
+        if numbers.fallback is not None and source and not plug.switched:
+            answers = (
+                f"table=0,priority={_PRIORITY + 1},in_port={numbers.port},{_tagged(vlan)},dl_dst={plug.fallback_mac}"
+            )
+            yield f"{answers},arp,arp_op=2,actions={source}output:{numbers.fallback}"
+            yield f"{answers},icmp6,icmp_type=136,actions={source}output:{numbers.fallback}"
 
 
 def _beside_tunnels(plug: Plug, numbers: Numbers, learned: int) -> Iterator[str]:

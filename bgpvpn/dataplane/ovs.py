@@ -80,7 +80,7 @@ class Ovs:
 
     async def clear(self) -> list[str]:
         """Take out all that is ours, if there is an Open vSwitch; return what that failed for."""
-        if not Path(self._run_dir, "db.sock").exists():
+        if not self._is_there():
             return []
         self._plugs, self._bridges = {}, None
         try:
@@ -192,6 +192,9 @@ class Ovs:
             pause_s = min(2 * pause_s, RETRY_S[1])
 
     # Asking
+
+    def _is_there(self) -> bool:
+        return Path(self._run_dir, "db.sock").exists()
 
     @property
     def _database(self) -> str:
