@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
+from typing import TypeVar
 
 from bgpvpn.desired import Desired, ObjectKey
 from bgpvpn.instance import Instance, NodeIdentity, Originated, OriginatedTable, Vias
@@ -26,6 +27,8 @@ from speaker.rib import Interest, Rib
 from speaker.values import Family, RouteDistinguisher
 from speaker.wire.attribute import Interner, make
 from speaker.wire.community import ENCAPSULATION_VXLAN, encapsulation, encapsulation_types, mac_mobility, mobility
+
+V = TypeVar("V")
 
 INGRESS_REPLICATION = 6
 """P-Multicast tunnel type (RFC 6514 section 5)."""
@@ -94,6 +97,7 @@ class Evi(Instance):
         self.dirty: dict[Destination, None] = {}
         self.rest: list[Destination] = []  # becomes dirty in shares
         self._local: dict[bytes, dict[str, Endpoint]] = {}  # MAC -> endpoints that have it
+        self._at: dict[bytes, dict[str, bytes]] = {}  # address -> ports that have it -> their MACs
         self._said: dict[bytes, list[bytes]] = {}  # MAC -> NLRI keys that we originate
         self._floods: dict[bytes, bytes] = {}  # NLRI key of a multicast route -> the VTEP that it asks for
         self._asking: dict[bytes, dict[bytes, int]] = {}  # VTEP -> NLRI key -> VNI to send with
@@ -112,22 +116,43 @@ class Evi(Instance):
         """Note that every destination is to be worked out again."""
         self.rest = list(self.keys)
         self.dirty.update((("mac", mac), None) for mac in self._local)
-        self.dirty.update((("ip", ip), None) for each in self.endpoints.values() for ip in each.addresses)
+        self.dirty.update((("ip", address), None) for address in self._at)
 
-    def set_local(self, exports: frozenset[bytes], endpoints: Iterable[Endpoint]) -> None:
-        """Say which endpoints of the segment forward on this node, and with which route targets they are announced."""
-        by_port = {endpoint.port: endpoint for endpoint in endpoints}
-        if (exports, by_port) == (self.exports, self.endpoints):
+    def announce_with(self, exports: frozenset[bytes]) -> None:
+        """Say with which route targets the endpoints of the segment are announced."""
+        if exports != self.exports:
+            self.exports = exports
+            self.touch_all()
+            self._announce_floods()
+
+    def set_local(self, port: str, endpoint: Endpoint | None) -> None:
+        """Say what a port of the segment is while it forwards on this node; None: it does not, or is no more."""
+        seen = self.endpoints.pop(port, None)
+        if endpoint is not None:
+            self.endpoints[port] = endpoint
+        if seen == endpoint:
             return
-        self.touch_all()
-        self.exports, self.endpoints = exports, by_port
-        self._local = {}
-        for endpoint in by_port.values():
-            self._local.setdefault(endpoint.mac, {})[endpoint.port] = endpoint
-        self.sequence = {mac: number for mac, number in self.sequence.items() if mac in self._local}
-        self.touch_all()
+        if seen is not None:
+            _leave(self._local, seen.mac, port)
+            if seen.mac not in self._local and (endpoint is None or endpoint.mac != seen.mac):
+                self.sequence.pop(seen.mac, None)
+            for address in seen.addresses:
+                _leave(self._at, address, port)
+        if endpoint is not None:
+            self._local.setdefault(endpoint.mac, {})[port] = endpoint
+            for address in endpoint.addresses:
+                self._at.setdefault(address, {})[port] = endpoint.mac
+        for each in (seen, endpoint):
+            if each is not None:
+                self.dirty[("mac", each.mac)] = None
+                self.dirty.update((("ip", address), None) for address in each.addresses)
+        if len(self.endpoints) < 2:
+            self._announce_floods()
+
+    def _announce_floods(self) -> None:
+        """Ask for broadcast frames while there is an endpoint."""
         key = (Family.EVPN, multicast_key(self.rd.wire, self.identity.tunnel))
-        if exports and by_port:
+        if self.exports and self.endpoints:
             path = self._attributes((), self._pmsi()).path(b"")
             self.vias.own[path] = self.name
             self.originated.put(key, Originated(path, (("vxlan", str(self.vni)),)))
@@ -218,9 +243,9 @@ class Evi(Instance):
 
     def _choose_neighbour(self, address: bytes, remote: list[Candidate]) -> None:
         winner = newest(remote)
-        here = [endpoint.mac for endpoint in self.endpoints.values() if address in endpoint.addresses]
+        here = self._at.get(address)
         if here:
-            self.desired.neighbours.put((self.name, address), min(here))
+            self.desired.neighbours.put((self.name, address), min(here.values()))
         elif winner is not None:
             self.desired.neighbours.put((self.name, address), winner.key[14:20])
         else:
@@ -312,3 +337,10 @@ def vni_of(path: Path) -> int:
         return int.from_bytes(path.extra[10:13], "big")
     pmsi = path.attributes.pmsi
     return 0 if pmsi is None else int.from_bytes(pmsi[2], "big")
+
+
+def _leave(groups: dict[bytes, dict[str, V]], name: bytes, member: str) -> None:
+    """Take a member out of a group; a group without members is none."""
+    groups[name].pop(member, None)
+    if not groups[name]:
+        del groups[name]

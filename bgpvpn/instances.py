@@ -1,8 +1,9 @@
 """The stage [segments], [endpoints] -> VRFs and EVIs, their objects in [desired], their routes in [originated].
 
-Only the segments that changed are worked out again, and the VRFs that they are in; what each has made is remembered by
-key, so that what it no longer makes is taken back.  One that cannot have a number that it needs stays as it was, and is
-tried again.
+A segment, a VRF and a port are units, each worked out as a whole when it changed: a port with plain addresses is no
+matter of its VRF and its segment, so that one port more costs the same however many there are.  What a unit has made is
+remembered by key, so that what it no longer makes is taken back.  One that cannot have a number that it needs stays as
+it was, and is tried again.
 
 A port that forwards is more than one that is wanted: only then its MAC has appeared on this node, and of several ports
 that share a prefix only those carry it.  So a change of their status is a change here.
@@ -10,14 +11,26 @@ that share a prefix only those carry it.  So a change of their status is a chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from bgpvpn.allocate import AllocationError, Leases
-from bgpvpn.desired import Attachment, Bridge, Desired, LabelRoute, Object, ObjectKey, OnBridge, Status, Vrf, Vxlan
+from bgpvpn.desired import (
+    Attachment,
+    Bridge,
+    Desired,
+    LabelRoute,
+    Object,
+    ObjectKey,
+    OnBridge,
+    Status,
+    Via,
+    Vrf,
+    Vxlan,
+)
 from bgpvpn.evpn import Evi
 from bgpvpn.instance import Importing, Instance, NodeIdentity, Originated, OriginatedTable, Vias, targets
-from bgpvpn.ipvpn import AFI_OF, FALLBACK_ADDRESSES, Announcer, ExportGroup, Ipvpn, address_of
+from bgpvpn.ipvpn import AFI_OF, FALLBACK_ADDRESSES, Announcement, Announcer, ExportGroup, Ipvpn, address_of
 from bgpvpn.leak import Into, Leak, Way
 from bgpvpn.prefixes import Prefixes, overlay
 from bgpvpn.segment import Binding, Endpoint, Leaked, Segment
@@ -34,7 +47,7 @@ Lease = Callable[[str, str], int]
 """(pool, purpose) -> number, for one unit at one time of day."""
 
 Unit = tuple[str, str]
-"""What is worked out as a whole: ("segment", name) or ("vrf", name)."""
+"""What is worked out as a whole: ("segment", name), ("vrf", name) or ("port", id)."""
 
 RETRY_S = 10.0
 """How long a unit without a number waits for its next trial, if nothing changes meanwhile."""
@@ -45,18 +58,18 @@ class Shares(Generic[K, V]):
 
     def __init__(self, table: Table[K, V]) -> None:
         self.table = table
-        self._of_unit: dict[Unit, dict[K, V]] = {}
+        self._of_unit: dict[Unit, Mapping[K, V]] = {}
         self._of_row: dict[K, dict[Unit, V]] = {}
 
-    def set(self, unit: Unit, rows: dict[K, V]) -> None:
-        """Say all rows that a unit wants now."""
+    def set(self, unit: Unit, rows: Mapping[K, V], *, left: Container[K] = ()) -> None:
+        """Say all rows that a unit wants now; others take care of those that are `left`."""
         seen = self._of_unit.pop(unit, {})
         if rows:
             self._of_unit[unit] = rows
         for key in seen:
             if key not in rows:
                 del self._of_row[key][unit]
-                self._write(key)
+                self._write(key, key in left)
         for key, value in rows.items():
             self._of_row.setdefault(key, {})[unit] = value
             self._write(key)
@@ -66,13 +79,14 @@ class Shares(Generic[K, V]):
         for wanted in self._of_row.values():
             yield from wanted.values()
 
-    def _write(self, key: K) -> None:
+    def _write(self, key: K, is_left: bool = False) -> None:
         wanted = self._of_row[key]
         if wanted:
             self.table.put(key, wanted[min(wanted)])
         else:
             del self._of_row[key]
-            self.table.discard(key)
+            if not is_left:
+                self.table.discard(key)
 
 
 class Instances:
@@ -116,11 +130,17 @@ class Instances:
         self._status = status.reader()
         self._objects: Shares[ObjectKey, Object] = Shares(desired.objects)
         self._routes: Shares[tuple[Family, bytes], Originated] = Shares(originated)
+        self._neighbours: Shares[tuple[str, bytes], bytes] = Shares(desired.neighbours)
+        self._statics: Shares[tuple[str, Family, bytes], Via] = Shares(Table())  # by VRF and prefix
+        self._changed_statics = self._statics.table.reader()
+        self._announcers: dict[str, Announcer] = {}  # by VRF
         self._members: dict[str, dict[str, None]] = {}  # segment -> ports
         self._behind: dict[str, dict[str, None]] = {}  # attachment -> ports
         self._vrf_of: dict[str, str] = {}  # segment -> the VRF that it is in
         self._in_vrf: dict[str, dict[str, None]] = {}  # the reverse
-        self._neighbours: dict[str, set[bytes]] = {}
+        self._carriers: dict[str, dict[str, None]] = {}  # segment -> ports that something lies behind
+        self._evi_of: dict[str, Evi] = {}  # port -> the EVI that has it
+        self._again: dict[str, None] = {}  # ports whose segment or VRF became another
         self._leased: dict[Unit, set[tuple[str, str]]] = {}
         self._retry_at = 0.0
         self._started = False
@@ -152,7 +172,7 @@ class Instances:
 
     def step(self, wall: float) -> int:
         """Bring instances up to the segments; `wall` is the time of day in seconds, for leases."""
-        units = self._dirty()
+        units, ports = self._dirty()
         if self.failed and (units or wall >= self._retry_at):
             self._retry_at = wall + RETRY_S
             units.update(dict.fromkeys(self.failed))
@@ -162,32 +182,23 @@ class Instances:
         late = [unit for unit in units if not self._build(unit, wall, changed)]
         for unit in late:
             self._build(unit, wall, changed)
+        ports = dict.fromkeys([*ports, *self._again])
+        self._again = {}
+        for port in ports:
+            self._build_port(port)
+        for vrf, family, prefix in self._changed_statics.take():
+            if vrf in self.vrfs:
+                self.vrfs[vrf].set_static(family, prefix, self._statics.table.get((vrf, family, prefix)))
         if self.interest.version != version:
             self.importing.rebuild(changed)
         if units and not self._started:
             self._started = True
             self.leases.keep(frozenset().union(*self._leased.values()), wall)  # what is left of an earlier life
-        return len(units)
+        return len(units) + len(ports)
 
-    def _dirty(self) -> dict[Unit, None]:
-        """Return the segments that are to be worked out again, and after them the VRFs."""
-        names = dict.fromkeys(self._segments.take())
-        for port, seen in self._endpoints.take().items():
-            present = self.endpoints.get(port)
-            if seen is not None:
-                _leave(self._members, seen.segment, port)
-                _leave(self._behind, seen.attachment, port)
-                names[seen.segment] = None
-            if present is not None:
-                self._members.setdefault(present.segment, {})[port] = None
-                self._behind.setdefault(present.attachment, {})[port] = None
-                names[present.segment] = None
-        for kind, attachment in self._status.take():
-            for port in self._behind.get(attachment, ()) if kind == "attachment" else ():
-                endpoint = self.endpoints[port]
-                routed = endpoint.behind or any(binding.prefixes for binding in endpoint.bindings)
-                if routed or endpoint.segment in self.evis:
-                    names[endpoint.segment] = None
+    def _dirty(self) -> tuple[dict[Unit, None], dict[str, None]]:
+        """Return the segments that are to be worked out again, after them the VRFs; and the ports."""
+        names = self._segments.take()
         vrfs: dict[str, None] = {}
         for name in names:
             segment = self.segments.get(name)
@@ -200,7 +211,43 @@ class Instances:
                 vrfs[vrf] = None
                 self._vrf_of[name] = vrf
                 self._in_vrf.setdefault(vrf, {})[name] = None
-        return dict.fromkeys([*(("segment", name) for name in names), *(("vrf", vrf) for vrf in vrfs)])
+            if vrf != before:
+                self._again.update(self._members.get(name, {}))
+        ports: dict[str, None] = {}
+        for port, seen in self._endpoints.take().items():
+            present = self.endpoints.get(port)
+            ports[port] = None
+            if seen is not None:
+                _leave(self._members, seen.segment, port)
+                _leave(self._behind, seen.attachment, port)
+                _leave(self._carriers, seen.segment, port)
+            if present is not None:
+                self._members.setdefault(present.segment, {})[port] = None
+                self._behind.setdefault(present.attachment, {})[port] = None
+                if _carries(present):
+                    self._carriers.setdefault(present.segment, {})[port] = None
+            for endpoint in (seen, present):
+                vrf = self._vrf_of.get(endpoint.segment) if endpoint is not None else None
+                if vrf is not None and endpoint is not None and (_carries(endpoint) or self._looks_at_all(vrf)):
+                    vrfs[vrf] = None
+        for kind, attachment in self._status.take():
+            for port in self._behind.get(attachment, ()) if kind == "attachment" else ():
+                segment_name = self.endpoints[port].segment
+                if segment_name in self.evis:
+                    ports[port] = None
+                if segment_name in self._vrf_of and port in self._carriers.get(segment_name, ()):
+                    vrfs[self._vrf_of[segment_name]] = None
+        return dict.fromkeys([*(("segment", name) for name in names), *(("vrf", vrf) for vrf in vrfs)]), ports
+
+    def _looks_at_all(self, vrf: str) -> bool:
+        """Tell whether what a VRF says of all its ports together depends on their plain addresses."""
+        announcer = self._announcers.get(vrf)
+        return announcer is not None and (announcer.aggregates or announcer.has_hosts_behind)
+
+    def _endpoints_of(self, vrf: str, groups: Mapping[str, Mapping[str, None]]) -> list[Endpoint]:
+        """Return those endpoints of a VRF that are in groups by segment, sorted."""
+        names = sorted(self._in_vrf.get(vrf, ()))
+        return [self.endpoints[port] for name in names for port in sorted(groups.get(name, ()))]
 
     def _build(self, unit: Unit, wall: float, changed: list[Instance]) -> bool:
         """Make a unit what it shall be, as far as there are numbers; False if it lacks one."""
@@ -233,9 +280,8 @@ class Instances:
         if segment is None:
             self._remove_evi(name)
             self._objects.set(unit, {})
-            self._know(name, {}, None)
+            self._neighbours.set(unit, {})
             return []
-        endpoints = [self.endpoints[port] for port in sorted(self._members.get(name, ()))]
         layer2, layer3 = segment.of_type("l2"), segment.of_type("l3")
         changed: list[Instance] = []
 
@@ -256,8 +302,8 @@ class Instances:
                 mtu=segment.mtu,
             )
         )
-        wanted += [Attachment(each.attachment, each.interface, each.netns, name) for each in endpoints]
-
+        if ("bridge", name) not in self.desired.objects:
+            self._again.update(self._members.get(name, {}))
         evi = self.evis.get(name)
         if evi is not None and (not layer2 or evi.vni != vni):
             self._remove_evi(name)
@@ -277,27 +323,17 @@ class Instances:
                     vias=self.vias,
                     usable=self.usable,
                 )
-            evi.set_local(targets(layer2, "export"), [each for each in endpoints if self._forwards(each.attachment)])
+                self._again.update(self._members.get(name, {}))
+            evi.announce_with(targets(layer2, "export"))
             if self.interest.set(evi, targets(segment.importing("l2"), "import")):
                 changed.append(evi)
 
         self._objects.set(unit, {thing.key: thing for thing in wanted})
-        # An EVI sees to its neighbours itself.
-        known = {} if layer2 else {address: each.mac for each in endpoints for address in each.addresses}
+        known = {}
         if layer3 and segment.fallback_mac is not None:
-            known.update(dict.fromkeys(FALLBACK_ADDRESSES.values(), segment.fallback_mac))
-        self._know(name, known, evi)
+            known = {(name, address): segment.fallback_mac for address in FALLBACK_ADDRESSES.values()}
+        self._neighbours.set(unit, known)
         return changed
-
-    def _know(self, name: str, known: dict[bytes, bytes], evi: Evi | None) -> None:
-        """Write the neighbours of a segment but for those of its EVI."""
-        mine = {address for each in (evi.endpoints.values() if evi is not None else ()) for address in each.addresses}
-        for address in self._neighbours.pop(name, set()) - known.keys() - mine:
-            self.desired.neighbours.discard((name, address))
-        for address, mac in known.items():
-            self.desired.neighbours.put((name, address), mac)
-        if known:
-            self._neighbours[name] = set(known)
 
     def _forwards(self, attachment: str) -> bool:
         status = self._status.table.get(("attachment", attachment))
@@ -327,6 +363,40 @@ class Instances:
         if evi is not None:
             self.interest.set(evi, frozenset())
             evi.close()
+            for port in evi.endpoints:
+                self._evi_of.pop(port, None)
+            self._again.update(self._members.get(name, {}))
+
+    # Ports: an attachment, and what is said of their addresses
+
+    def _build_port(self, port: str) -> None:
+        """Make a port what it shall be."""
+        unit, endpoint = ("port", port), self.endpoints.get(port)
+        evi = self.evis.get(endpoint.segment) if endpoint is not None else None
+        before = self._evi_of.pop(port, None)
+        if before is not None and before is not evi:
+            before.set_local(port, None)
+        if endpoint is None:
+            self._objects.set(unit, {})
+            self._neighbours.set(unit, {})
+            self._routes.set(unit, {})
+            self._statics.set(unit, {})
+            return
+        attachment = Attachment(endpoint.attachment, endpoint.interface, endpoint.netns, endpoint.segment)
+        is_built = ("bridge", endpoint.segment) in self.desired.objects
+        self._objects.set(unit, {attachment.key: attachment} if is_built else {})
+        if evi is None:
+            self._neighbours.set(unit, {(endpoint.segment, address): endpoint.mac for address in endpoint.addresses})
+        else:  # which sees to its neighbours itself
+            forwards = self._forwards(endpoint.attachment)
+            self._evi_of[port] = evi
+            evi.set_local(port, endpoint if forwards else None)
+            left = {(endpoint.segment, address) for address in endpoint.addresses} if forwards else set()
+            self._neighbours.set(unit, {}, left=left)
+        announcer = self._announcers.get(self._vrf_of.get(endpoint.segment, ""))
+        said = announcer.of_port(endpoint) if announcer is not None else Announcement()
+        self._routes.set(unit, said.originated)
+        self._statics.set(unit, said.statics)
 
     # VRFs: of one segment, or of those of a router
 
@@ -339,10 +409,11 @@ class Instances:
             self._remove_vrf(name)
             for each in list(self.leaks.get(name, ())):
                 self._remove_leak(name, each)
+            self._announcers.pop(name, None)
             self._objects.set(unit, {})
             self._routes.set(unit, {})
+            self._statics.set(unit, {})
             return []
-        endpoints = [self.endpoints[port] for each in segments for port in sorted(self._members.get(each.name, ()))]
 
         # All numbers first: without one of them the VRF stays as it was.
         vrf = Vrf(name, lease("table", name), label := lease("label", name))
@@ -351,7 +422,7 @@ class Instances:
             vrf=name,
             label=label,
             segments=segments,
-            endpoints=endpoints,
+            endpoints=lambda: self._endpoints_of(name, self._members),
             active=self._forwards,
             identity=self.identity,
             distinguisher=lambda group: self._distinguisher(name, group, lease),
@@ -360,8 +431,13 @@ class Instances:
             vias=self.vias,
             vni=vni,
         )
-        said = announcer.announcement()
-        leaks, ways = self._wanted_leaks(name, announcer, lease)
+        carriers = self._endpoints_of(name, self._carriers)
+        said = announcer.of_all(carriers)
+        leaks, ways = self._wanted_leaks(name, announcer, carriers, lease)
+        seen = self._announcers.get(name)
+        self._announcers[name] = announcer
+        if seen is None or seen.frame != announcer.frame:
+            self._again.update((port, None) for each in segments for port in self._members.get(each.name, ()))
 
         changed: list[Instance] = []
         ipvpn = self.vrfs.get(name)
@@ -369,7 +445,6 @@ class Instances:
             ipvpn = self.vrfs[name] = Ipvpn(
                 name, vrf.table, self.rib, self.interest, self.desired, self.vias, self.usable
             )
-        ipvpn.set_statics(said.statics)
         importing = [vpn for segment in segments for vpn in segment.importing("l3") if "ipvpn" in vpn.technique]
         if self.interest.set(ipvpn, targets(importing, "import")):
             changed.append(ipvpn)
@@ -406,6 +481,7 @@ class Instances:
                 changed.append(leak)
         self._objects.set(unit, {vrf.key: vrf, **said.labels, **ways, **{each.key: each for each in overlaying}})
         self._routes.set(unit, said.originated)
+        self._statics.set(unit, said.statics)
         return changed
 
     def _overlay(self, vrf: str, segments: Iterable[Segment], lease: Lease) -> tuple[int | None, list[Object]]:
@@ -426,12 +502,12 @@ class Instances:
         ]
 
     def _wanted_leaks(
-        self, vrf: str, announcer: Announcer, lease: Lease
+        self, vrf: str, announcer: Announcer, carriers: Iterable[Endpoint], lease: Lease
     ) -> tuple[dict[str, tuple[Leaked, Into]], dict[ObjectKey, LabelRoute]]:
         """Return the leaks of a VRF, by a name that is stable over restarts, and the label routes that they need."""
         leaks: dict[str, tuple[Leaked, Into]] = {}
         routes: dict[ObjectKey, LabelRoute] = {}
-        for endpoint, binding in ((each, one) for each in announcer.endpoints for one in each.bindings):
+        for endpoint, binding in ((each, one) for each in carriers for one in each.bindings):
             if not binding.leaks or not targets([announcer.vpns[binding.bgpvpn_id]], "export"):
                 continue
             ways: dict[Family, Way] = {}
@@ -499,6 +575,11 @@ class Instances:
         """Return a route distinguisher of type 1: router id and a leased index (RFC 4364 section 4.2)."""
         index = lease("rd", purpose)
         return RouteDistinguisher(b"\x00\x01" + self.identity.router_id + index.to_bytes(2, "big"))
+
+
+def _carries(endpoint: Endpoint) -> bool:
+    """Tell whether something lies behind a port: prefixes, or routes of another VPN."""
+    return bool(endpoint.behind) or any(binding.prefixes or binding.leaks for binding in endpoint.bindings)
 
 
 def _leave(groups: dict[str, dict[str, None]], name: str, member: str) -> None:

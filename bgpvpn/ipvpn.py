@@ -151,12 +151,13 @@ class Ipvpn(Instance):
         """Note that a prefix is to be worked out again."""
         self.dirty[family][prefix] = None
 
-    def set_statics(self, statics: dict[tuple[Family, bytes], Via]) -> None:
-        """Say which routes lead to the VRF's own endpoints, or where no VPN has one."""
-        changed = [at for at in {**self.statics, **statics} if self.statics.get(at) is not statics.get(at)]
-        self.statics = statics
-        for family, prefix in changed:
-            self.dirty[family][prefix] = None
+    def set_static(self, family: Family, prefix: bytes, via: Via | None) -> None:
+        """Say where a prefix leads that lies behind an endpoint of the VRF, or that no VPN has; None: it does not."""
+        if via is None:
+            self.statics.pop((family, prefix), None)
+        else:
+            self.statics[(family, prefix)] = via
+        self.dirty[family][prefix] = None
 
     def step(self, most: int) -> int:
         """Choose the best paths of up to `most` prefixes (hot)."""
@@ -310,11 +311,11 @@ EVERYTHING = b"\0"
 
 @attrs.frozen
 class Announcement:
-    """All that a VRF says: its routes, the label routes that they need, the routes to its own endpoints."""
+    """What a VRF or a port in it says: its routes, the label routes that they need, the routes to its own endpoints."""
 
-    originated: dict[tuple[Family, bytes], Originated]
-    labels: dict[ObjectKey, LabelRoute]
-    statics: dict[tuple[Family, bytes], Via]
+    originated: dict[tuple[Family, bytes], Originated] = attrs.field(factory=dict)
+    labels: dict[ObjectKey, LabelRoute] = attrs.field(factory=dict)
+    statics: dict[tuple[str, Family, bytes], Via] = attrs.field(factory=dict)  # by VRF and prefix
 
 
 @attrs.frozen
@@ -331,14 +332,18 @@ class Behind:
 
 
 class Announcer:
-    """Works out what the endpoints of a VRF mean to others and to the VRF's own table."""
+    """Works out what the endpoints of a VRF mean to others and to the VRF's own table.
+
+    An address of a port is the matter of that port alone, so that one port more is little work; a prefix, and the
+    subnet of an address, are that of all.
+    """
 
     def __init__(
         self,
         vrf: str,
         label: int,
         segments: Iterable[Segment],
-        endpoints: Sequence[Endpoint],
+        endpoints: Callable[[], Iterable[Endpoint]],
         active: Callable[[str], bool],
         identity: NodeIdentity,
         distinguisher: Callable[[ExportGroup], RouteDistinguisher],
@@ -347,8 +352,9 @@ class Announcer:
         vias: Vias,
         vni: int | None = None,
     ) -> None:
-        """`active` tells whether an attachment forwards; `distinguisher` and `port_label` lease numbers.
+        """`endpoints` are all of the VRF; `active` tells whether an attachment forwards.
 
+        `distinguisher` and `port_label` lease numbers.
         `vni` is that of the VRF, for VPNs by the technique evpn-prefix.
         """
         self.vrf = vrf
@@ -379,24 +385,37 @@ class Announcer:
             for vpn in self.vpns.values()
             if "evpn-prefix" in vpn.technique or not imports.isdisjoint(targets([vpn], "export"))
         }
-        self.own = {address for endpoint in endpoints for address in endpoint.addresses}
-        self.said = Announcement({}, {}, {})
+        self.has_hosts_behind = False  # known once `of_all` was asked
+        self.aggregates = any(vpn.aggregate != "none" for vpn in self.vpns.values())
 
-    def announcement(self) -> Announcement:
-        """Return all of it."""
-        for endpoint in self.endpoints:
-            self._addresses(endpoint)
+    @property
+    def frame(self) -> object:
+        """What all the addresses are announced by: while that is the same, so are they."""
+        return self.label, self.vni, self.segments, self.groups
+
+    def of_all(self, carriers: Iterable[Endpoint]) -> Announcement:
+        """Return what the VRF says of all its endpoints together; behind `carriers` lies something."""
+        said = Announcement()
+        if self.aggregates:
+            self._subnets(said)
+        for (family, prefix), behind in self._prefixes(carriers).items():
+            self._prefix(said, family, prefix, behind)
         for segment in self.segments.values():
-            self._subnets(segment)
             if segment.fallback_mac is not None:
                 for family, address in FALLBACK_ADDRESSES.items():
-                    self.said.statics.setdefault((family, EVERYTHING), self.vias.to([OnBridge(segment.name, address)]))
-        for (family, prefix), behind in self._prefixes().items():
-            self._prefix(family, prefix, behind)
-        return self.said
+                    via = self.vias.to([OnBridge(segment.name, address)])
+                    said.statics.setdefault((self.vrf, family, EVERYTHING), via)
+        return said
+
+    def of_port(self, endpoint: Endpoint) -> Announcement:
+        """Return what the VRF says of the addresses of a port."""
+        said = Announcement()
+        self._addresses(said, endpoint)
+        return said
 
     def _say(
         self,
+        said: Announcement,
         of: tuple[ExportGroup, bytes, str],
         vpns: Iterable[str],
         at: tuple[Family, bytes],
@@ -427,9 +446,9 @@ class Announcer:
             self.vias.own[path] = self.vrf
         else:
             self.vias.meaning[path] = past
-        self.said.originated.setdefault(key, Originated(path, tuple(needed)))
+        said.originated.setdefault(key, Originated(path, tuple(needed)))
 
-    def _addresses(self, endpoint: Endpoint) -> None:
+    def _addresses(self, said: Announcement, endpoint: Endpoint) -> None:
         """Announce the addresses of a port, and lead to those that no subnet of its segment covers."""
         for address in endpoint.addresses:
             family = _family_of(address)
@@ -437,39 +456,40 @@ class Announcer:
             subnet = covering(self.segments[endpoint.segment], address)
             into = {binding.bgpvpn_id for binding in endpoint.bindings if address in binding.addresses}
             if subnet is None and address in endpoint.routed:
-                self.said.statics[(family, prefix)] = self.vias.to([OnBridge(endpoint.segment, address)])
+                said.statics[(self.vrf, family, prefix)] = self.vias.to([OnBridge(endpoint.segment, address)])
             elif subnet is not None:
                 into = {id_ for id_ in into if id_ in self.vpns and self.vpns[id_].aggregate != "subnet"}
             for of in self.groups:
                 if vpns := into & of[0].vpns.keys():
                     needs: list[ObjectKey] = [("attachment", endpoint.attachment)]
-                    self._say(of, vpns, (family, prefix), self.label, needs, of[0].local_pref)
+                    self._say(said, of, vpns, (family, prefix), self.label, needs, of[0].local_pref)
 
-    def _subnets(self, segment: Segment) -> None:
-        """Announce the subnets of a segment into the VPNs that want them, while a port announces an address there."""
-        into: dict[bytes, set[str]] = {}
-        for endpoint in self.endpoints:
-            for binding in endpoint.bindings if endpoint.segment == segment.name else ():
+    def _subnets(self, said: Announcement) -> None:
+        """Announce the subnets of segments into the VPNs that want them, while a port announces an address there."""
+        into: dict[tuple[str, Family, bytes], set[str]] = {}
+        for endpoint in self.endpoints():
+            for binding in endpoint.bindings:
                 if binding.bgpvpn_id in self.vpns and self.vpns[binding.bgpvpn_id].aggregate != "none":
                     for address in binding.addresses:
-                        if (subnet := covering(segment, address)) is not None:
-                            into.setdefault(subnet, set()).add(binding.bgpvpn_id)
-        for subnet, ids in into.items():
-            family = _family_of(subnet[:-1])
+                        if (subnet := covering(self.segments[endpoint.segment], address)) is not None:
+                            at = (endpoint.segment, _family_of(address), subnet)
+                            into.setdefault(at, set()).add(binding.bgpvpn_id)
+        for (segment, family, subnet), ids in into.items():
             for of in self.groups:
                 if vpns := ids & of[0].vpns.keys():
-                    needs: list[ObjectKey] = [("bridge", segment.name)]
-                    self._say(of, vpns, (family, subnet), self.label, needs, of[0].local_pref)
+                    self._say(said, of, vpns, (family, subnet), self.label, [("bridge", segment)], of[0].local_pref)
 
-    def _prefix(self, family: Family, prefix: bytes, behind: list[Behind]) -> None:
+    def _prefix(self, said: Announcement, family: Family, prefix: bytes, behind: list[Behind]) -> None:
         """Announce a prefix behind ports, and lead to it."""
         for each in behind:
             route = LabelRoute(each.label, each.bridge, each.address)
-            self.said.labels[route.key] = route
+            said.labels[route.key] = route
         leading, _ = self._carrying((each, max(each.here, key=_degree)) for each in behind if each.here)
-        if leading and not (prefix[-1] == len(leading[0].address) * 8 and prefix[:-1] in self.own):
+        is_host = bool(leading) and prefix[-1] == len(leading[0].address) * 8
+        self.has_hosts_behind |= is_host
+        if leading and not (is_host and any(prefix[:-1] in endpoint.addresses for endpoint in self.endpoints())):
             hops = [OnBridge(each.bridge, each.address) for each in leading]
-            self.said.statics[(family, prefix)] = self.vias.to(dict.fromkeys(hops))
+            said.statics[(self.vrf, family, prefix)] = self.vias.to(dict.fromkeys(hops))
         for group, rd, technique in self.groups:
             # VPNs that have other ports, or another LOCAL_PREF, have a route of their own; the first keeps the group's.
             for number, ((ports, local_pref), vpns) in enumerate(self._ways(group, behind)):
@@ -482,7 +502,7 @@ class Announcer:
                     label = ports[0].label
                     needs.append(("label", str(label)))
                 past = None if ports[0].here else self.vias.to([OnBridge(ports[0].bridge, ports[0].address)])
-                self._say((group, rd, technique), vpns, (family, prefix), label, needs, local_pref, past)
+                self._say(said, (group, rd, technique), vpns, (family, prefix), label, needs, local_pref, past)
 
     def _ways(
         self, group: ExportGroup, behind: list[Behind]
@@ -507,10 +527,10 @@ class Announcer:
         highest = max((local_pref for _, local_pref in found), key=_degree, default=None)
         return [port for port, local_pref in found if _degree(local_pref) == _degree(highest)], highest
 
-    def _prefixes(self) -> dict[tuple[Family, bytes], list[Behind]]:
+    def _prefixes(self, carriers: Iterable[Endpoint]) -> dict[tuple[Family, bytes], list[Behind]]:
         """Return the further prefixes and the ports that each lies behind, if these have an address of its family."""
         found: dict[tuple[Family, bytes], list[Behind]] = {}
-        for endpoint in self.endpoints:
+        for endpoint in carriers:
             vpns: dict[Prefix, dict[str, int | None]] = {each: {} for each in endpoint.behind}
             here: dict[Prefix, list[int | None]] = {each: [None] for each in endpoint.behind}
             for binding in endpoint.bindings:
@@ -541,7 +561,8 @@ def covering(segment: Segment, address: bytes) -> bytes | None:
         if len(gateway.address) == len(address):
             shift = bits - gateway.prefix_length
             if (number ^ int.from_bytes(gateway.address, "big")) >> shift == 0:
-                return (number >> shift << shift).to_bytes(len(address), "big") + bytes([gateway.prefix_length])
+                octets = (number >> shift << shift).to_bytes(len(address), "big")
+                return octets[: (gateway.prefix_length + 7) // 8] + bytes([gateway.prefix_length])
     return None
 
 

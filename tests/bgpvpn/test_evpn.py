@@ -357,3 +357,16 @@ def test_nodes_that_fight_for_a_mac_come_to_rest():
             node.settle()
         assert turn == 0 or [announced(node) for node in nodes] == [{0}, None]
     assert macs(nodes[1]) == {LOCAL_MAC: ("10.0.0.1", VNI)}
+
+
+def test_ports_are_announced_when_their_vpn_gets_its_first_export_target():
+    middle = Middle()
+    middle.want(*network("red"), port("p1", "red", "10.1.0.5"), vpn("e", type="l2"), bind("e", "red"))
+    middle.settle()
+    assert middle.told() == {}
+    middle.want(vpn("e", type="l2", export_targets=("1:1",)))
+    middle.settle()
+    assert len(middle.told()) == 3
+    middle.want(vpn("e", type="l2"))
+    middle.settle()
+    assert middle.told() == {}

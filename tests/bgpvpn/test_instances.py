@@ -310,3 +310,50 @@ def test_a_port_bound_straight_to_a_vpn_has_a_vrf_by_itself():
     assert set(middle.told()) == {"10.0.0.1:1 10.9.0.5/32", "10.0.0.1:1 172.16.0.0/16"}
     assert middle.desired.objects[("bridge", "p9")].gateways == (Gateway(packed("10.9.0.1"), 24),)  # type: ignore[union-attr]
     assert middle.routes("p9") == {"172.16.0.0/16": ((OnBridge("p9", packed("10.9.0.5")),),)}
+
+
+def test_an_evi_that_is_made_anew_has_all_its_ports_and_asks_for_broadcast_frames():
+    middle = settled(*RED, port("p2", "red", "10.1.0.6"), vpn("l2", "1:2", type="l2"), bind("l2", "red"))
+    before = set(middle.told())
+    middle.want(vpn("l2", "1:2", type="l2", vni=55))
+    middle.settle()
+    assert set(middle.told()) == before
+    assert {path.extra[10:13] for path in middle.told().values() if path.extra} == {(55).to_bytes(3, "big")}
+    assert {path.attributes.pmsi for path in middle.told().values() if not path.extra} == {
+        (0, 6, (55).to_bytes(3, "big"), packed("10.0.0.1"))
+    }
+
+
+def test_a_neighbour_goes_from_the_bridge_that_its_port_leaves_for_one_with_an_evi():
+    middle = settled(*RED, port("p2", "red", "10.1.0.6"), bind("a", "red"), vpn("l2", "1:2", type="l2"))
+    middle.want(bind_port("l2", "p1"))
+    middle.settle()
+    own = middle.node.segments.endpoints["p1"].segment
+    assert set(middle.desired.neighbours.rows) == {("red", packed("10.1.0.6")), (own, packed("10.1.0.5"))}
+    middle.drop("association", "l2-p1")
+    middle.settle()
+    assert set(middle.desired.neighbours.rows) == {("red", packed("10.1.0.6")), ("red", packed("10.1.0.5"))}
+
+
+def test_one_port_more_is_worked_out_by_itself():
+    ports = [port(f"q{n}", "red", f"10.1.0.{n + 10}") for n in range(20)]
+    middle = settled(*RED, *ports, bind("a", "red"), vpn("l2", "1:2", type="l2"), bind("l2", "red"))
+    middle.want(port("new", "red", "10.1.0.99"))
+    assert middle.node.segments.step() == 1
+    assert middle.node.instances.step(middle.wall) == 1
+    middle.settle()
+    assert any(nlri.endswith(" 10.1.0.99/32") for nlri in middle.told())
+
+
+def test_a_segment_that_lacks_a_number_has_no_attachment_until_it_has_one():
+    middle = Middle(ranges={**RANGES, "bridge": range(1, 2)}, hold_s=0.0)
+    middle.want(*RED, bind("a", "red"), *network("blue", "10.2.0.0/24", "10.2.0.1"), port("p2", "blue", "10.2.0.5"))
+    middle.settle()
+    middle.want(bind("a", "blue"))
+    middle.settle()
+    assert ("attachment", "p2") not in middle.desired.objects
+    middle.drop("association", "a-red")
+    middle.settle()
+    middle.wall += 60.0
+    middle.settle()
+    assert middle.desired.objects[("attachment", "p2")] == Attachment("p2", "tap-p2", "", "blue")

@@ -207,12 +207,13 @@ class Middle:
 
     def told(self, *families: Family) -> dict[str, Path]:
         """Return our own announced routes by their text."""
-        wanted = families or (Family.VPNV4, Family.VPNV6, Family.EVPN)
-        return {
-            key_text(family, key): path
-            for family in wanted
-            for key, path in self.node.rib.table(family, LOCAL).rows.items()
-        }
+        found = {}
+        for family in families or (Family.VPNV4, Family.VPNV6, Family.EVPN):
+            for key, path in self.node.rib.table(family, LOCAL).rows.items():
+                text = key_text(family, key)
+                assert family not in AFI_OF or (family, key) == vpn_key(*text.split()), "an NLRI has one form"
+                found[text] = path
+        return found
 
     def kept(self) -> list[StoredLease]:
         """Return the leases as the store keeps them."""

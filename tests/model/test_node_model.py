@@ -334,10 +334,6 @@ def hear_no_withdrawals(original: Any) -> Any:
     return touch
 
 
-def keep_old_statics(original: Any) -> Any:
-    return lambda self, statics: original(self, {**self.statics, **statics})
-
-
 def forget_the_rest(original: Any) -> Any:
     def step(self: Ipvpn, most: int) -> int:
         done: int = original(self, most)
@@ -349,17 +345,17 @@ def forget_the_rest(original: Any) -> Any:
 
 
 def keep_rows_of_what_is_gone(original: Any) -> Any:
-    return lambda self, segment, rows: original(self, segment, rows) if rows else None
+    return lambda self, unit, rows, **more: original(self, unit, rows, **more) if rows else None
 
 
 def take_rows_from_others(original: Any) -> Any:
-    seen: WeakKeyDictionary[Any, dict[str, dict[Any, Any]]] = WeakKeyDictionary()
+    seen: WeakKeyDictionary[Any, dict[Any, dict[Any, Any]]] = WeakKeyDictionary()
 
-    def set_(self: Shares[Any, Any], segment: str, rows: dict[Any, Any]) -> None:
-        of_segment = seen.setdefault(self, {})
-        original(self, segment, rows)
-        self.table.discard_all(of_segment.get(segment, {}).keys() - rows.keys())
-        of_segment[segment] = rows
+    def set_(self: Shares[Any, Any], unit: Any, rows: dict[Any, Any], **more: Any) -> None:
+        of_unit = seen.setdefault(self, {})
+        original(self, unit, rows, **more)
+        self.table.discard_all(of_unit.get(unit, {}).keys() - rows.keys())
+        of_unit[unit] = rows
 
     return set_
 
@@ -393,6 +389,10 @@ def announce_into_other_places_without_a_look(self: Leak, into: Into) -> None:
     self.into = into
 
 
+def announce_with_other_targets_without_a_look(self: Evi, exports: frozenset[bytes]) -> None:
+    self.exports = exports
+
+
 def forget_routers(original: Any) -> Any:
     return lambda self, each: original(self, each) if each.router_id is None else []
 
@@ -401,11 +401,13 @@ MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
     "a prefix has only its first route distinguisher": (Ipvpn, "touch", lambda original: forget_other_keys),
     "a VRF hears no withdrawals": (Ipvpn, "touch", hear_no_withdrawals),
     "an EVI hears no withdrawals": (Evi, "touch", hear_no_withdrawals),
-    "routes to endpoints stay when these are gone": (Ipvpn, "set_statics", keep_old_statics),
+    "routes to endpoints stay when these are gone": (
+        Ipvpn, "set_static", lambda original: lambda self, *at: original(self, *at) if at[-1] is not None else None,
+    ),
     "what is above the share of a step is forgotten": (Ipvpn, "step", forget_the_rest),
     "removed import targets leave routes in a VRF": (Ipvpn, "touch_all", lambda original: lambda self: None),
-    "an EVI forgets its own when it changes": (
-        Evi, "touch_all", lambda original: lambda self: self.dirty.update(dict.fromkeys(self.keys)),
+    "an EVI does not look again at its own when it is announced with other targets": (
+        Evi, "announce_with", lambda original: announce_with_other_targets_without_a_look,
     ),
     "an instance bound late gets nothing": (Importing, "rebuild", lambda original: lambda self, instances: None),
     "own routes reach only those that import them": (Importing, "__init__", tell_no_owner),
