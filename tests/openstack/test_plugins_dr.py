@@ -8,6 +8,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -158,6 +159,14 @@ def router(folder: Path, remote_as: int, password: str | None = None) -> Iterato
         yield Router(daemon, address, password)
 
 
+def serial_of(node: Daemon) -> str:
+    return str(node.get("/v1/intent?owner=ndr")["serial"])
+
+
+def other_serial(node: Daemon, before: str) -> bool:
+    return serial_of(node) != before
+
+
 @pytest.fixture
 def node(daemon: Daemon) -> Daemon:
     return daemon
@@ -195,10 +204,8 @@ def test_sessions_and_routes_outlive_the_agent(node: Daemon, peer: Router, tmp_p
         assert ids == {f"ndr.{number}.ipv{version}" for number in (OURS, OTHERS) for version in (4, 6)}
     with Agent.running(tmp_path, node, bgpvpn_hold=1) as agent:
         agent.loses_the_bus()
-        serials: set[str] = set()
-        until(
-            lambda: serials.add(node.get("/v1/intent?owner=ndr")["serial"]) or len(serials) > 3, "it pushes and pushes"
-        )
+        for _ in range(3):  # more than the hold time
+            until(partial(other_serial, node, serial_of(node)), "the driver pushes")
         assert peer.routes() == {"198.51.100.1/32"}
         agent.hosts(wanted)
         until(lambda: len(node.get("/v1/speakers")) == 2, "the speaker that nobody wants any more goes")
@@ -269,11 +276,12 @@ def test_what_is_said_twice_is_said_once_and_what_cannot_be_is_refused(node: Dae
             "2001:db8::7": False,
         }
         assert [peers[address]["password"] for address in sorted(peers)] == [None, "***", None]
-        for name, *arguments in [
+        harmless: list[tuple[Any, ...]] = [
             ("delete_bgp_peer", OURS, "192.0.2.99"),
             ("withdraw_route", OURS, "192.0.2.0/24"),
             ("withdraw_route", OURS, "198.51.100.0/24", "192.0.2.99"),
-        ]:
+        ]
+        for name, *arguments in harmless:
             assert agent.driver(name, *arguments) is None, name
         refused: list[tuple[Any, ...]] = [
             ("BgpSpeakerNotAdded", "delete_bgp_speaker", OTHERS),
