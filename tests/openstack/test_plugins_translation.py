@@ -15,17 +15,9 @@ PROJECT = {"project_id": "blue", "tenant_id": "blue", "name": "the same name"}
 
 
 def vpn(id_: str, **fields: Any) -> dict[str, Any]:
-    lists: dict[str, Any] = {f"{name}_targets": [] for name in ("route", "import", "export")}
-    return {
-        **PROJECT,
-        "id": id_,
-        "type": "l3",
-        **lists,
-        "route_distinguishers": [],
-        "vni": None,
-        "local_pref": None,
-        **fields,
-    }
+    names = "route_targets", "import_targets", "export_targets", "route_distinguishers"
+    lists: dict[str, Any] = {name: [] for name in names}
+    return {**PROJECT, "id": id_, "type": "l3", **lists, "vni": None, "local_pref": None, **fields}
 
 
 def network(id_: str, **fields: Any) -> dict[str, Any]:
@@ -51,9 +43,11 @@ def port(id_: str, network_id: str, host: str, *addresses: str, **fields: Any) -
 
 
 def bound(kind: str, vpn_id: str, id_: str, **fields: Any) -> dict[str, Any]:
-    more = {"port": {"advertise_fixed_ips": True, "routes": []}, "router": {"advertise_extra_routes": True}}.get(
-        kind, {}
-    )
+    flags: dict[str, dict[str, Any]] = {
+        "port": {"advertise_fixed_ips": True, "routes": []},
+        "router": {"advertise_extra_routes": True},
+        "network": {},
+    }
     return {"id": f"{vpn_id}-{id_}", "bgpvpn_id": vpn_id, f"{kind}_id": id_, **flags[kind], **fields}
 
 
