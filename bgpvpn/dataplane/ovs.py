@@ -163,7 +163,8 @@ class Ovs:
         for bridge in self._watches.keys() - wanted:
             self._watches.pop(bridge).cancel()
         for bridge in wanted - self._watches.keys():
-            words = ["ovs-ofctl", "-O", openflow.VERSIONS, "monitor", self._bridge(bridge)]
+            # It would make a socket to be told by, where we may not write.
+            words = ["ovs-ofctl", "--unixctl=none", "-O", openflow.VERSIONS, "monitor", self._bridge(bridge)]
             words += [f"watch:!add,!modify,table={table}" for table in openflow.TABLES]
             if not bridge:
                 words = ["ovsdb-client", "monitor", self._database, "Open_vSwitch", *ovsdb.WATCHED]
@@ -171,23 +172,26 @@ class Ovs:
 
     async def _follow(self, words: list[str]) -> None:
         """Look anew whenever a program says something, beginning with what there is, and when it ends."""
+        loop = asyncio.get_running_loop()
         pause_s = RETRY_S[0]
         while True:
+            started_at = loop.time()
             with contextlib.suppress(OSError):
                 process = await asyncio.create_subprocess_exec(
                     *words,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.STDOUT,  # ovs-ofctl tells all of it there
                 )
                 assert process.stdout is not None
                 try:
                     while await process.stdout.read(1 << 16):
-                        pause_s = RETRY_S[0]
                         self._due.set()
                 finally:
                     await _ended(process)
             self._due.set()
+            if loop.time() - started_at > RETRY_S[1]:
+                pause_s = RETRY_S[0]
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_S[1])
 
