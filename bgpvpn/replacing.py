@@ -54,13 +54,14 @@ def replace(
     made: list[Wish] = [wanted[key] for key in sorted(wanted, key=lambda key: KINDS.index(key[0]))]
     accepted, refused = _settled(intent, [*removals, *made], wall)
     own = {*wanted, *map(_key, removals)}
-    anew = {key for key in _in_the_way(intent, refused, wanted) if _alone(intent, key, own, wall)}
-    if anew:
-        possible = [wish for wish in removals if _key(wish) not in refused]
-        stuck = [wish for wish in removals if _key(wish) in refused]
-        again, still = _settled(intent, [*possible, *(Removal(*key) for key in anew), *stuck, *made], wall)
-        if still.keys() < refused.keys() and not still.keys() & anew:
-            accepted, refused = again, still
+    for in_the_way in (set(refused), _ports_beside(intent, refused, wanted)):
+        anew = [key for key in in_the_way if key in wanted and refused and _alone(intent, key, own, wall)]
+        if anew:
+            possible = [wish for wish in removals if _key(wish) not in refused]
+            stuck = [wish for wish in removals if _key(wish) in refused]
+            again, still = _settled(intent, [*possible, *(Removal(*key) for key in anew), *stuck, *made], wall)
+            if still.keys() < refused.keys() and not still.keys() & set(anew):
+                accepted, refused = again, still
     return Replacement(tuple(accepted), refused)
 
 
@@ -81,12 +82,12 @@ def _settled(intent: Intent, wishes: Sequence[Wish], wall: float) -> tuple[list[
     return accepted, refused
 
 
-def _in_the_way(intent: Intent, refused: Collection[Key], wanted: Mapping[Key, Object]) -> set[Key]:
+def _ports_beside(intent: Intent, refused: Collection[Key], wanted: Mapping[Key, Object]) -> set[Key]:
     """Return what is refused, and the ports of networks of which something is: their addresses may be in its way."""
     things = [wanted.get(key) or intent.tables[key[0]].get(key[1]) for key in refused]
     networks = {thing.network_id for thing in things if isinstance(thing, Subnet | Port) and thing.network_id}
     ports: set[Key] = {("port", port.id) for id_ in networks for port in intent.referring("network", id_, "port")}
-    return (set(refused) | ports) & wanted.keys()
+    return set(refused) | ports
 
 
 def _alone(intent: Intent, key: Key, own: Collection[Key], wall: float) -> bool:

@@ -183,9 +183,8 @@ def _plain(key: Key, error: IntentError) -> Plain:
 def _summary(changes: list[Change]) -> dict[str, list[dict[str, str]]]:
     """Return what was made, changed and removed, each object once."""
     last = {(change.kind, change.id): change for change in changes}
-    first = {(change.kind, change.id): change for change in reversed(changes)}
     found: dict[str, list[dict[str, str]]] = {"made": [], "changed": [], "removed": []}
     for key, change in last.items():
-        done = "removed" if change.thing is None else "made" if first[key].stamp.revision == 1 else "changed"
+        done = "removed" if change.thing is None else "made" if change.stamp.revision == 1 else "changed"
         found[done].append({"kind": key[0], "id": key[1]})
     return found

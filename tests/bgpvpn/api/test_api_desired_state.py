@@ -59,6 +59,23 @@ async def test_everything_is_made_changed_and_removed_in_one_write(tmp_path: Pat
 
 
 @in_loop
+async def test_ports_that_exchange_addresses_are_changed_and_others_are_not(tmp_path: Path) -> None:
+    node = FakeNode()
+    ports = [
+        {**PORT, "id": f"o.p{number}", "mac_address": f"02:00:00:00:00:0{number}", "ip_addresses": [f"10.0.0.{number}"]}
+        for number in (5, 6, 7)
+    ]
+    async with served(node, tmp_path) as api:
+        await put(api, **{**ALL, "ports": ports})
+        ports[0]["ip_addresses"], ports[1]["ip_addresses"] = ports[1]["ip_addresses"], ports[0]["ip_addresses"]
+        done = await put(api, **{**ALL, "ports": ports})
+    assert done["refused"] == []
+    assert {each["id"] for each in done["changed"]["changed"]} == {"o.p5", "o.p6"}
+    assert done["changed"]["made"] == done["changed"]["removed"] == []
+    assert node.intent.ports["o.p5"].ip_addresses == ("10.0.0.6",)
+
+
+@in_loop
 async def test_kinds_that_are_not_listed_and_what_is_not_the_owners_stay(tmp_path: Path) -> None:
     node = FakeNode(configured=[Network(id="mine"), Network(id="of")])
     async with served(node, tmp_path) as api:
