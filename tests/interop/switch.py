@@ -39,8 +39,8 @@ class Switch:
 
     def start(self) -> None:
         """Start it with an empty database."""
-        if self.datapath == "system":
-            subprocess.run(["modprobe", "openvswitch"], check=True)
+        module = "openvswitch" if self.datapath == "system" else "tun"
+        subprocess.run(["modprobe", "-q", module], check=False)  # in the kernel already, it is no module
         self.sh(f"mkdir -p {RUN}; ovsdb-tool create {RUN}/conf.db {SCHEMA}")
         self.lab.spawn(self.node, "ovsdb-server", ["ovsdb-server", f"{RUN}/conf.db", f"--remote=punix:{RUN}/db.sock"])
         eventually(lambda: self.lab.call(self.node, "test", "-S", f"{RUN}/db.sock").returncode == 0, 10, "the database")
