@@ -126,3 +126,19 @@ def test_a_segment_without_a_number_is_an_error_of_all_that_is_in_it() -> None:
     for kind, id_ in (("port", "p"), ("network", "n"), ("bgpvpn", "blue"), ("association", "blue-n")):
         state, reason = verdict(middle.node, kind, id_)
         assert (state, reason.partition(" for ")[0]) == ("ERROR", "no table is free in 100000 to 99999")
+
+
+def test_a_port_waits_for_its_plug_and_is_refused_with_the_kernels_reason() -> None:
+    middle = Middle()
+    middle.want(*network("n"), PORT, OTHER, BLUE, bind("blue", "n"), bind_port("blue", "p"))
+    middle.settle()
+    reasons = {"p": "bridge br-mpls has no port 1"}
+
+    def told(kind: Kind, id_: str) -> Verdict:
+        return verdict(middle.node, kind, id_, of_plug=lambda port_id: reasons.get(port_id, ""))
+
+    assert told("port", "p") == ("PENDING", "bridge br-mpls has no port 1")
+    assert told("association", "blue-p") == ("PENDING", "bridge br-mpls has no port 1")
+    assert told("port", "q") == ACTIVE
+    middle.status.put(("attachment", "p"), Status("failed", "no"))
+    assert told("port", "p") == ("ERROR", "no")

@@ -135,6 +135,9 @@ def test_a_new_start_of_open_vswitch_needs_nothing_else_to_be_started(switch: Sw
     before, pid = switch.number("patch-from-tun"), here.pid
     switch.kill_switching()
     eventually(lambda: "Open vSwitch" in str(here.api.get("status")["degraded"]), 20, "the node says what is missing")
+    waiting = [port["status"] for port in here.api.get("ports")]
+    assert {status["state"] for status in waiting} == {"PENDING"}
+    assert all("Open vSwitch" in status["reason"] for status in waiting)
     switch.sh("ovs-vsctl --no-wait set Interface patch-from-tun ofport_request=77")
     switch.start_switching()
     assert switch.number("patch-from-tun") == 77 != before
@@ -166,27 +169,6 @@ def test_a_daemon_that_is_stopped_leaves_its_ports_forwarding_and_finds_them_in_
     assert switch.flows("br-mpls").count("priority") == before
     assert "flows=written" not in lab.log("node1", "bgpvpnd").rpartition("state=started")[2]
     connected(lab, "vm1", *FAR.ips[:1], OUTSIDE)
-
-
-def test_a_port_waits_for_a_bridge_and_says_so(switch: Switch) -> None:
-    here = Node(switch.lab, 1)
-    here.make("bgpvpns", "waiting", route_targets=["64512:9"])
-    here.make("networks", "waits", subnets=[{"cidr": "10.9.0.0/24", "gateway_ip": "10.9.0.1"}])
-    plug = {"bridge": "br-late", "port": "trunk", "vlan": 5}
-    port = {"interface": "late", "mac_address": "02:00:00:00:09:09", "ip_addresses": ["10.9.0.9"], "ovs": plug}
-    here.make("ports", "late", network_id="waits", **port)
-    here.bind("waiting", network_id="waits")
-    reason = "there is no bridge br-late in Open vSwitch"
-    eventually(lambda: here.state_of("ports", "late") == ("PENDING", reason), 5, "the port waits for the bridge")
-    assert any(reason in each for each in here.api.get("status")["degraded"])
-    switch.vsctl("add-br br-late", f"set Bridge br-late datapath_type={switch.datapath}")
-    reason = "bridge br-late has no port trunk"
-    eventually(lambda: here.state_of("ports", "late") == ("PENDING", reason), 5, "the port waits for the trunk")
-    switch.vsctl("add-port br-late trunk", "set Interface trunk type=internal")
-    eventually(lambda: here.state_of("ports", "late")[0] == "ACTIVE", 10, "the port is there")
-    here.api.delete("ports", "late")
-    eventually(lambda: "late" not in switch.vsctl("list-ports br-late").split(), 10, "the port is gone")
-    switch.vsctl("del-br br-late")
 
 
 def test_a_drain_takes_ports_and_flows_away(switch: Switch) -> None:
