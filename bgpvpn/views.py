@@ -556,11 +556,8 @@ def explain_port(node: Node, port_id: str, told: Mapping[str, AdjRibOut]) -> Pla
             *((("vxlan", str(node.instances.evis[segment.name].vni)),) if segment.name in node.instances.evis else ()),
         )
     ]
-    answer["own"] = [
-        _own(node, family, key, told)
-        for (family, key), originated in node.originated.rows.items()
-        if _is_of(endpoint, family, key, originated)
-    ]
+    own = [at for at, originated in node.originated.rows.items() if _is_of(endpoint, *at, originated)]
+    answer["own"] = [_own(node, *at, told) for at in sorted(own, key=lambda at: (at[0].text, at[1]))]
     return answer
 
 
