@@ -11,14 +11,13 @@ made anew, in the same write, unless that takes something along that is not the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
-from bgpvpn.intent import Intent, IntentError, Key, Removal
-from bgpvpn.objects import KINDS, Kind, Object, Port, Subnet, kind_of
-
-ROUNDS = 6
+from bgpvpn.intent import ConflictError, Intent, IntentError, Key, Removal
+from bgpvpn.objects import FIXED, KINDS, Kind, Object, Subnet, kind_of
 
 Wish = Object | Removal
 
@@ -54,7 +53,7 @@ def replace(
     made: list[Wish] = [wanted[key] for key in sorted(wanted, key=lambda key: KINDS.index(key[0]))]
     accepted, refused = _settled(intent, [*removals, *made], wall)
     own = {*wanted, *map(_key, removals)}
-    for in_the_way in (set(refused), _ports_beside(intent, refused, wanted)):
+    for in_the_way in (_in_conflict(refused), _ports_beside(intent, refused, wanted)):
         anew = [key for key in in_the_way if key in wanted and refused and _alone(intent, key, own, wall)]
         if anew:
             possible = [wish for wish in removals if _key(wish) not in refused]
@@ -66,28 +65,50 @@ def replace(
 
 
 def _settled(intent: Intent, wishes: Sequence[Wish], wall: float) -> tuple[list[Wish], dict[Key, IntentError]]:
-    """Return the wishes that can be done, in an order in which they can, and why the others cannot."""
-    order = list(wishes)
-    fewest = len(order) + 1
-    for _ in range(ROUNDS):
-        faults: dict[int, IntentError] = {}
-        intent.plan(order, wall, refused=faults)
-        accepted = [wish for place, wish in enumerate(order) if place not in faults]
-        left = [order[place] for place in faults]
-        refused = dict(zip(map(_key, left), faults.values(), strict=True))
-        if not left or len(left) >= fewest:
-            break
-        fewest = len(left)
-        order = [*accepted, *left]
+    """Return the wishes that can be done, in an order in which they can, and why the others cannot.
+
+    What is refused is tried again after each group of wishes, one kind's: a subnet that the routers of now let go must
+    be gone before the first port has an address in the one that comes in its place.
+    """
+    accepted, refused = _tried(intent, wishes, wall)
+    if not refused:
+        return accepted, refused
+    accepted = []
+    left: list[Wish] = []
+    for _, group in itertools.groupby(wishes, lambda wish: isinstance(wish, Removal) or kind_of(wish)):
+        left = [*group, *left]
+        fewest = len(left) + 1
+        while left and len(left) < fewest:
+            fewest = len(left)
+            accepted, refused = _tried(intent, [*accepted, *left], wall)
+            left = [wish for wish in left if _key(wish) in refused]
     return accepted, refused
 
 
-def _ports_beside(intent: Intent, refused: Collection[Key], wanted: Mapping[Key, Object]) -> set[Key]:
-    """Return what is refused, and the ports of networks of which something is: their addresses may be in its way."""
-    things = [wanted.get(key) or intent.tables[key[0]].get(key[1]) for key in refused]
-    networks = {thing.network_id for thing in things if isinstance(thing, Subnet | Port) and thing.network_id}
+def _tried(intent: Intent, wishes: Sequence[Wish], wall: float) -> tuple[list[Wish], dict[Key, IntentError]]:
+    """Return the wishes that can be done in this order, and why the others cannot."""
+    faults: dict[int, IntentError] = {}
+    intent.plan(wishes, wall, refused=faults)
+    refused = {
+        _key(wishes[place]): error
+        for place, error in faults.items()
+        if isinstance(error, ConflictError) or not isinstance(wishes[place], Removal)  # what went with another is gone
+    }
+    return [wish for place, wish in enumerate(wishes) if place not in faults], refused
+
+
+def _in_conflict(refused: Mapping[Key, IntentError]) -> set[Key]:
+    """Return what is refused because of what there is, its own former self included, and not for what it is."""
+    return {key for key, error in refused.items() if isinstance(error, ConflictError) or error.field in FIXED[key[0]]}
+
+
+def _ports_beside(intent: Intent, refused: Mapping[Key, IntentError], wanted: Mapping[Key, Object]) -> set[Key]:
+    """Return the same, and the ports of networks of which a subnet is among it: their addresses are in its way."""
+    conflicts = _in_conflict(refused)
+    subnets = [wanted.get(key) or intent.tables["subnet"].get(key[1]) for key in conflicts if key[0] == "subnet"]
+    networks = {subnet.network_id for subnet in subnets if isinstance(subnet, Subnet)}
     ports: set[Key] = {("port", port.id) for id_ in networks for port in intent.referring("network", id_, "port")}
-    return set(refused) | ports
+    return conflicts | ports if ports else set()
 
 
 def _alone(intent: Intent, key: Key, own: Collection[Key], wall: float) -> bool:
