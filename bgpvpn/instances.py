@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from bgpvpn.allocate import AllocationError, Leases
+from bgpvpn.announcer import FALLBACK_ADDRESSES, Announcement, Announcer, ExportGroup, address_of
 from bgpvpn.desired import (
     Attachment,
     Bridge,
@@ -29,8 +30,8 @@ from bgpvpn.desired import (
     Vxlan,
 )
 from bgpvpn.evpn import Evi
-from bgpvpn.instance import Importing, Instance, NodeIdentity, Originated, OriginatedTable, Vias, targets
-from bgpvpn.ipvpn import AFI_OF, FALLBACK_ADDRESSES, Announcement, Announcer, ExportGroup, Ipvpn, address_of
+from bgpvpn.instance import AFI_OF, Importing, Instance, NodeIdentity, Originated, OriginatedTable, Vias, targets
+from bgpvpn.ipvpn import Ipvpn
 from bgpvpn.leak import Into, Leak, Way
 from bgpvpn.prefixes import Prefixes, overlay
 from bgpvpn.segment import Binding, Endpoint, Leaked, Segment
@@ -211,8 +212,6 @@ class Instances:
                 vrfs[vrf] = None
                 self._vrf_of[name] = vrf
                 self._in_vrf.setdefault(vrf, {})[name] = None
-            if vrf != before:
-                self._again.update(self._members.get(name, {}))
         ports: dict[str, None] = {}
         for port, seen in self._endpoints.take().items():
             present = self.endpoints.get(port)

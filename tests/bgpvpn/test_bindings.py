@@ -240,6 +240,31 @@ def test_a_subnet_is_announced_for_those_of_its_addresses_only_that_are():
     assert {nlri.split()[1] for nlri in middle.told()} == {"10.1.0.6/32"}
 
 
+def test_a_subnet_comes_and_goes_with_a_port_though_its_network_stays_in_the_vpn():
+    middle = settled(vpn("a", "1:1", aggregate="subnet"), bind("a", "red"))
+    other = network("red", "10.9.0.0/24", "10.9.0.1")[1]
+    middle.want(attrs.evolve(other, id="second"), port("p3", "red", "10.9.0.5"))
+    middle.settle()
+    assert {nlri.split()[1] for nlri in middle.told()} == {"10.1.0.0/24", "10.9.0.0/24"}
+    middle.drop("port", "p3")
+    middle.settle()
+    assert {nlri.split()[1] for nlri in middle.told()} == {"10.1.0.0/24"}
+    middle.want(port("p3", "red", "10.9.0.6"))
+    middle.settle()
+    assert {nlri.split()[1] for nlri in middle.told()} == {"10.1.0.0/24", "10.9.0.0/24"}
+
+
+def test_an_address_behind_one_port_leads_to_another_that_comes_to_have_it():
+    middle = settled(vpn("a", "1:1"), bind("a", "red"), prefixed("a", "p1", prefix="10.1.0.9/32"))
+    assert middle.routes("red") == {"10.1.0.9/32": ((ON_P1,),)}
+    middle.want(port("p3", "red", "10.1.0.9"))
+    middle.settle()
+    assert middle.routes("red") == {}, "the subnet leads there"
+    middle.drop("port", "p3")
+    middle.settle()
+    assert middle.routes("red") == {"10.1.0.9/32": ((ON_P1,),)}
+
+
 def test_an_address_that_is_in_no_subnet_is_announced_by_itself_where_subnets_are():
     middle = Middle()
     middle.want(*network("red", host_addresses=True), port("p1", "red", "10.7.0.5"))
@@ -294,6 +319,11 @@ def test_other_vrfs_look_up_in_the_vrf_of_a_port_that_is_only_announced_as_soon_
         middle.want(vpn("a", targets))
         middle.settle()
         assert middle.routes("blue")[PREFIX] == ((hop,),), targets
+
+
+def test_a_prefix_over_vxlan_is_looked_up_in_the_vrf_of_its_port():
+    middle = settled(vpn("x", "1:9", technique=("evpn-prefix",)), prefixed("x", "p1", direction="to-port"))
+    assert middle.routes("red") == {PREFIX: ((ON_P1,),)}
 
 
 def test_several_ports_that_are_only_announced_have_a_route_each():

@@ -305,6 +305,10 @@ def test_more_routes_than_the_vpn_takes_are_not_announced_until_there_is_room():
     assert (state, reason[:28]) == ("ACTIVE", "3 routes are not announced, ")
     assert reason.endswith("VPN takes at most 2 of an association")
     for prefix in first:
+        middle.hear(prefix, "1:2", "1:8")
+    middle.settle()
+    assert {nlri.split()[1] for nlri in middle.told()} == {*first, "10.5.0.5/32"}, "a change keeps its place"
+    for prefix in first:
         middle.lose(prefix)
     middle.settle()
     assert len({nlri.split()[1] for nlri in middle.told()} - {"10.5.0.5/32"}) == 2

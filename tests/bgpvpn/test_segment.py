@@ -179,6 +179,8 @@ def test_of_the_ports_of_a_network_only_that_which_changed_is_written_again():
     segments, endpoints = wanted.stage.segments.reader(dirty=False), wanted.stage.endpoints.reader(dirty=False)
     wanted.want(port("q3", "red", "10.1.0.99"))
     assert (set(segments.take()), set(endpoints.take())) == (set(), {"q3"})
+    wanted.want(Network(id="red", name="changed"))
+    assert (set(segments.take()), set(endpoints.take())) == ({"red"}, set())
     wanted.want(bind_port("b", "q4", direction="to-port"))
     assert (set(segments.take()), set(endpoints.take())) == ({"red"}, {"q4"})
     wanted.want(Removal("port", "q5"))
