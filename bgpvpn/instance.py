@@ -14,13 +14,17 @@ from collections.abc import Callable, Container, Iterable, Sequence
 
 import attrs
 
-from bgpvpn.desired import Labelled, NextHop, ObjectKey, Via
+from bgpvpn.desired import Afi, Labelled, NextHop, ObjectKey, Via
 from bgpvpn.intent import Bgpvpn
 from speaker.decision import LOCAL, Candidate
 from speaker.path import Attributes, Path
 from speaker.rib import Interest, Rib, RibReader
 from speaker.table import Table
 from speaker.values import Family, RouteTarget
+
+FAMILY_OF: dict[int, Family] = {4: Family.VPNV4, 6: Family.VPNV6}
+AFI_OF: dict[Family, Afi] = {Family.VPNV4: 4, Family.VPNV6: 6}
+"""Address families of VRFs."""
 
 
 @attrs.frozen

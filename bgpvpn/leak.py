@@ -14,9 +14,9 @@ from itertools import islice
 
 import attrs
 
+from bgpvpn.announcer import attributes, label_field
 from bgpvpn.desired import ObjectKey, Via
-from bgpvpn.instance import Instance, NodeIdentity, Originated, OriginatedTable, Vias
-from bgpvpn.ipvpn import AFI_OF, attributes, label_field
+from bgpvpn.instance import AFI_OF, Instance, NodeIdentity, Originated, OriginatedTable, Vias
 from speaker.decision import Candidate, best
 from speaker.path import Path
 from speaker.rib import Interest, Rib

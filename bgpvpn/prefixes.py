@@ -2,7 +2,7 @@
 
     received type 5 routes -> candidates of the VRF, beside those of VPNv4 and VPNv6
     used ones --their router's MAC and VTEP--> [desired.macs], [desired.neighbours] of the VRF's overlay segment
-    own ones: see `bgpvpn.ipvpn.Announcer`
+    own ones: see `bgpvpn.announcer`
 
 The overlay segment is a bridge in the VRF with a VXLAN device and no port: its VNI stands for the VRF.  A packet leaves
 by it in a frame to the MAC of the other router, which the kernel knows as the neighbour at the address of that VTEP.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from bgpvpn.desired import ObjectKey
-from bgpvpn.ipvpn import AFI_OF
+from bgpvpn.instance import AFI_OF
 from bgpvpn.node import Node
 from bgpvpn.objects import (
     Advertisement,

@@ -12,8 +12,8 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from bgpvpn.desired import InVrf, Labelled, NextHop, OnBridge, Via
-from bgpvpn.instance import Instance, Originated, targets
-from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, Ipvpn
+from bgpvpn.instance import AFI_OF, FAMILY_OF, Instance, Originated, targets
+from bgpvpn.ipvpn import Ipvpn
 from bgpvpn.node import Node
 from bgpvpn.objects import Association, Bgpvpn, Port, title
 from bgpvpn.prefixes import IP_PREFIX, is_overlaid

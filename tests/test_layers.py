@@ -77,6 +77,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.allocate",
             "bgpvpn.segment",
             "bgpvpn.instance",
+            "bgpvpn.announcer",
             "bgpvpn.ipvpn",
             "bgpvpn.evpn",
             "bgpvpn.instances",

@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
+from bgpvpn.announcer import choose_distinguisher, export_groups, label_field
 from bgpvpn.desired import InVrf, Labelled, OnBridge, Status
 from bgpvpn.instance import NodeIdentity, Vias, weighed
-from bgpvpn.ipvpn import choose_distinguisher, export_groups, label_field
 from speaker.path import AS_SEQUENCE
 from speaker.values import Family, RouteTarget
 from speaker.wire.community import encapsulation

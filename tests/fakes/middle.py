@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from bgpvpn.allocate import Leases
+from bgpvpn.announcer import label_field
 from bgpvpn.desired import Desired, NextHop, ObjectKey, Status
 from bgpvpn.evpn import NO_ESI, mac_key, multicast_key
-from bgpvpn.instance import NodeIdentity
+from bgpvpn.instance import AFI_OF, FAMILY_OF, NodeIdentity
 from bgpvpn.intent import (
     Association,
     Bgpvpn,
@@ -23,7 +24,6 @@ from bgpvpn.intent import (
     StoredLease,
     Subnet,
 )
-from bgpvpn.ipvpn import AFI_OF, FAMILY_OF, label_field
 from bgpvpn.node import Node, NodeSettings
 from speaker.decision import LOCAL
 from speaker.path import Attributes, Path
