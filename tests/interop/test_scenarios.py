@@ -2,7 +2,7 @@
 
 They are the 25 scenario tests of neutron-tempest-plugin for BGPVPN, which need virtual machines, replayed from what
 they say that they do; the names are theirs.  Both nodes are told the same, as by one controller; servers of network A
-are on one node and those of network B on the other.
+are on one node and those of network B on the other.  One of each kind is in every run, the others with --all.
 
 Routers of Neutron are there for floating addresses; ours must not be disturbed by them, and one that is bound to a
 VPN brings its networks with it.
@@ -172,7 +172,13 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+OFTEN = ("test_bgpvpn_basic", "test_bgpvpn_variant3")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [pytest.param(order, id=name, marks=() if name in OFTEN else pytest.mark.long) for name, order in ORDERS.items()],
+)
 def test_the_order_in_which_things_are_made_does_not_matter(cloud: Cloud, order: str) -> None:
     cloud.networks("A", "B")
     steps = {
@@ -201,6 +207,7 @@ SAME = {"route_targets": [RT1], "import_targets": [], "export_targets": []}
             {"route_targets": [RT1], "import_targets": [RT1], "export_targets": [RT2]},
             True,
             id="test_bgpvpn_update_route_targets_common_target",
+            marks=pytest.mark.long,
         ),
     ],
 )
@@ -220,6 +227,7 @@ def test_changed_route_targets_count_at_once(cloud: Cloud, between: dict[str, An
     cloud.can(1, TWO)
 
 
+@pytest.mark.long
 def test_bgpvpn_update_route_targets_and_unassociated_net(cloud: Cloud) -> None:
     cloud.networks("A", "B")
     cloud.servers()
@@ -236,7 +244,7 @@ def test_bgpvpn_update_route_targets_and_unassociated_net(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     "by_router",
     [
-        pytest.param(False, id="test_bgpvpn_update_rt_and_keep_local_connectivity_variant1"),
+        pytest.param(False, id="test_bgpvpn_update_rt_and_keep_local_connectivity_variant1", marks=pytest.mark.long),
         pytest.param(True, id="test_bgpvpn_update_rt_and_keep_local_connectivity_variant2"),
     ],
 )
@@ -313,8 +321,8 @@ def test_bgpvpn_project_separation_and_local_connectivity(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param("update", id="test_bgpvpn_port_association_create_and_update"),
-        pytest.param("delete", id="test_bgpvpn_port_association_create_and_delete"),
+        pytest.param("update", id="test_bgpvpn_port_association_create_and_update", marks=pytest.mark.long),
+        pytest.param("delete", id="test_bgpvpn_port_association_create_and_delete", marks=pytest.mark.long),
         pytest.param("many", id="test_port_association_many_bgpvpn_routes"),
     ],
 )
@@ -370,6 +378,7 @@ def test_bgpvpn_port_association_bgpvpn_route(cloud: Cloud) -> None:
     cloud.cannot(1, "10.108.0.30")
 
 
+@pytest.mark.long
 def test_bgpvpn_negative_ping_to_unassociated_net(cloud: Cloud) -> None:
     cloud.networks("A", "B")
     cloud.bgpvpn()
@@ -379,6 +388,7 @@ def test_bgpvpn_negative_ping_to_unassociated_net(cloud: Cloud) -> None:
     cloud.cannot(1, TWO)
 
 
+@pytest.mark.long
 def test_bgpvpn_negative_disjoint_import_export(cloud: Cloud) -> None:
     cloud.networks("A", "B")
     cloud.bgpvpn(targets=[], import_targets=[RT1], export_targets=[RT2])
@@ -392,10 +402,10 @@ def test_bgpvpn_negative_disjoint_import_export(cloud: Cloud) -> None:
     "what",
     [
         pytest.param("bgpvpn", id="test_bgpvpn_negative_delete_bgpvpn"),
-        pytest.param("network", id="test_bgpvpn_negative_delete_net_association"),
+        pytest.param("network", id="test_bgpvpn_negative_delete_net_association", marks=pytest.mark.long),
         pytest.param("router", id="test_bgpvpn_negative_delete_router_association"),
-        pytest.param("disjoint", id="test_bgpvpn_negative_update_to_disjoint_import_export"),
-        pytest.param("empty", id="test_bgpvpn_negative_update_to_empty_rt_list"),
+        pytest.param("disjoint", id="test_bgpvpn_negative_update_to_disjoint_import_export", marks=pytest.mark.long),
+        pytest.param("empty", id="test_bgpvpn_negative_update_to_empty_rt_list", marks=pytest.mark.long),
     ],
 )
 def test_what_was_bound_is_reached_no_more(cloud: Cloud, what: str) -> None:
