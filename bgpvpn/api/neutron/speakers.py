@@ -1,8 +1,9 @@
 """BGP speakers and peers as neutron-dynamic-routing has them, and this node as its one agent (rim).
 
 A peer of no speaker is kept, but administratively down. What brings it up is a speaker that gets it: in the same write
-it learns the speaker's address family, and a peer in another AS whose routes no policy lets through is given `accept`
-(RFC 8212 would keep all of them back). A peer that does more, with families of VPNs, keeps doing that.
+it learns the speaker's address family, and a peer in another AS whose routes no policy lets in is given `accept` for
+them. None is needed for what it is told: without one that is the speaker's own routes, and nothing of other peers
+(RFC 8212). A peer that does more, with families of VPNs, keeps doing that.
 """
 
 from __future__ import annotations
@@ -55,12 +56,8 @@ def _joined(view: View, peer: Peer, speaker: Speaker) -> Peer:
         families=(family,) if idle else tuple(dict.fromkeys((*peer.families, family))),
         admin_state_up=True,
     )
-    if evolved.remote_as != speaker.local_as:
-        evolved = attrs.evolve(
-            evolved,
-            import_policy=evolved.import_policy or "accept",
-            export_policy=evolved.export_policy or "accept",
-        )
+    if evolved.remote_as != speaker.local_as and evolved.import_policy is None:
+        evolved = attrs.evolve(evolved, import_policy="accept")
     return evolved
 
 

@@ -78,7 +78,7 @@ async def test_what_cannot_be_is_refused(path: str, body: dict[str, Any]) -> Non
 
 
 @in_loop
-async def test_a_peer_is_down_until_a_speaker_has_it_and_then_speaks_its_family_by_a_policy() -> None:
+async def test_a_peer_is_down_until_a_speaker_has_it_and_then_speaks_its_family() -> None:
     node = FakeNode()
     async with asked(node) as api:
         speaker, peer = await pair(api)
@@ -86,7 +86,7 @@ async def test_a_peer_is_down_until_a_speaker_has_it_and_then_speaks_its_family_
         assert await added(api, speaker, peer) == {"bgp_peer_id": peer["id"]}
         up = node.intent.peers[peer["id"]]
         assert (up.admin_state_up, up.families) == (True, ("ipv4",))
-        assert (up.import_policy, up.export_policy) == ("accept", "accept")
+        assert (up.import_policy, up.export_policy) == ("accept", None), "what other peers told is not passed on to it"
         assert (await api.shown("bgp-speakers", speaker["id"]))["peers"] == [peer["id"]]
 
         other = await api.made("bgp-speakers", local_as=64512, ip_version=6)
@@ -113,6 +113,16 @@ async def test_a_peer_of_the_speakers_own_as_needs_no_policy() -> None:
         await added(api, speaker, peer)
         up = node.intent.peers[peer["id"]]
         assert (up.admin_state_up, up.import_policy, up.export_policy) == (True, None, None)
+
+
+@in_loop
+async def test_a_peer_of_another_as_keeps_the_policies_that_it_has() -> None:
+    node = FakeNode()
+    node.write([Peer(id="isp", address="192.0.2.4", remote_as=64513, families=("ipv4",), import_policy="reject")])
+    async with asked(node) as api:
+        speaker = await api.made("bgp-speakers", local_as=64512, ip_version=4)
+        await added(api, speaker, {"id": "isp"})
+        assert (node.intent.peers["isp"].import_policy, node.intent.peers["isp"].export_policy) == ("reject", None)
 
 
 @in_loop
