@@ -61,9 +61,12 @@ OWNED: frozenset[Kind] = frozenset({"network", "subnet", "router", "port", "asso
 FOR_OPERATORS: dict[Kind, tuple[str, ...]] = {
     "network": ("external", "fallback_mac", "host_addresses"),
     "subnet": ("address_scope",),
-    "port": ("interface", "netns", "ovs", "host", "device_owner"),
+    "port": ("interface", "netns", "ovs", "host"),
 }
 """Fields that reach beyond a project; an owner leaves them as they are when nothing is said."""
+
+ROUTER_INTERFACE = "network:router_interface"
+"""The device_owner of a port by which a router is in a network, the one of the network's own that an owner may say."""
 
 OF_OWN_VPN = ("name", "local_pref")
 """Fields of a VPN that its owner may change."""
@@ -259,6 +262,9 @@ def _check_change(caller: Caller, kind: Kind, before: Object | None, after: Obje
         raise ForbiddenError("id", None, f"a {kind} is for operators to make, change and remove; {caller}")
     elif after is not None:
         _check_fields(caller, kind, before, after, FOR_OPERATORS.get(kind, ()))
+        owner = after.device_owner if isinstance(after, Port) else ""
+        if owner.startswith("network:") and owner != ROUTER_INTERFACE:
+            _check_fields(caller, kind, before, after, ("device_owner",))
 
 
 def _but(thing: Object, fields: Iterable[str]) -> Iterator[str]:

@@ -203,6 +203,17 @@ def test_fields_that_reach_beyond_a_project_are_not_for_owners(
     planned(intent, thing, caller=OPERATOR)
 
 
+def test_an_owner_says_what_its_ports_are_for_but_for_what_is_the_networks(intent: Intent) -> None:
+    for device_owner in ("compute:nova", "", "network:router_interface"):
+        planned(intent, changed(intent, "port", "mine-p", device_owner=device_owner))
+    served = changed(intent, "port", "mine-p", device_owner="network:dhcp")
+    intent.apply(intent.plan([served], 0.0))
+    planned(intent, attrs.evolve(served, name="renamed"))
+    planned(intent, attrs.evolve(served, device_owner="compute:nova"))
+    with pytest.raises(ForbiddenError):
+        planned(intent, attrs.evolve(served, device_owner="network:distributed"))
+
+
 def test_what_a_VPN_is_made_of_is_not_found_out_by_saying_what_it_may_be(intent: Intent) -> None:
     vpn = intent.bgpvpns["mine-v"]
     for field in HIDDEN:

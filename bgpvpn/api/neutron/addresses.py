@@ -1,13 +1,15 @@
 """Addresses in networks: which are taken, and the lowest that is free (rim).
 
 Taken are gateways, addresses of ports and of routers, and floating addresses; and those that the same request takes.
+So are the MAC addresses of ports: of random ones two are the same among five thousand as often as not.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable
 
 from bgpvpn.api.neutron.errors import Conflict
 from bgpvpn.api.neutron.resource import View
@@ -24,37 +26,60 @@ def subnets_of(view: View, network_id: str, *versions: int) -> list[Subnet]:
     return [each for each in found if not versions or ipaddress.ip_network(each.cidr).version in versions]
 
 
-def taken(view: View, network_id: str) -> set[str]:
-    """Return the addresses in a network that somebody has; what the request takes more is to be put there."""
-    if network_id in view.taken:
-        return view.taken[network_id]
-    referring = view.intent.referring
-    found = {each.gateway_ip for each in subnets_of(view, network_id) if each.gateway_ip}
-    for port in referring("network", network_id, "port"):
-        found.update(port.ip_addresses)
-    for router in referring("network", network_id, "router"):
-        found.update(router.gateway_ips)
-    for floating in referring("network", network_id, "floating_ip"):
-        found.add(floating.address)
-    view.taken[network_id] = found
-    return found
+class Taken:
+    """What somebody has in a network, and what the request takes there."""
+
+    def __init__(self, view: View, network_id: str) -> None:
+        referring = view.intent.referring
+        ports = list(referring("network", network_id, "port"))
+        self.network_id = network_id
+        self.macs = {port.mac_address for port in ports}
+        self._octets: set[bytes] = set()
+        self._next: dict[str, int] = {}  # by subnet: all that is below is taken
+        self.add(each.gateway_ip for each in subnets_of(view, network_id) if each.gateway_ip)
+        self.add(text for port in ports for text in port.ip_addresses)
+        self.add(text for router in referring("network", network_id, "router") for text in router.gateway_ips)
+        self.add(floating.address for floating in referring("network", network_id, "floating_ip"))
+
+    def __contains__(self, address: str) -> bool:
+        return _octets(address) in self._octets
+
+    def add(self, addresses: Iterable[str]) -> None:
+        """Take addresses."""
+        self._octets.update(map(_octets, addresses))
+
+    def free(self, subnet: Subnet) -> str:
+        """Return the lowest address of a subnet that nobody has, and take it; Conflict when there is none."""
+        network = ipaddress.ip_network(subnet.cidr)
+        base, length = int(network.network_address), network.max_prefixlen // 8
+        first = 1 if network.num_addresses > 2 else 0
+        last = min(network.num_addresses, first + MOST_TRIED)
+        for number in range(self._next.get(subnet.id, first), last):
+            octets = (base + number).to_bytes(length, "big")
+            if octets not in self._octets and is_host(network[number], network):
+                self._octets.add(octets)
+                self._next[subnet.id] = number + 1
+                return str(network[number])
+        self._next[subnet.id] = last
+        raise Conflict("IpAddressGenerationFailure", f"No more IP addresses available on network {self.network_id}.")
+
+    def new_mac(self) -> str:
+        """Return a MAC address that nobody has, in the range that Neutron takes them from, and take it."""
+        while (mac := f"fa:16:3e:{secrets.token_bytes(3).hex(':')}") in self.macs:
+            pass
+        self.macs.add(mac)
+        return mac
 
 
-def free(subnet: Subnet, used: set[str]) -> str:
-    """Return the lowest address of a subnet that nobody has, and take it; Conflict when there is none."""
-    for text in _hosts(subnet):
-        if text not in used:
-            used.add(text)
-            return text
-    raise Conflict("IpAddressGenerationFailure", f"No more IP addresses available on network {subnet.network_id}.")
+def _octets(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
-def _hosts(subnet: Subnet) -> Iterator[str]:
-    network = ipaddress.ip_network(subnet.cidr)
-    first = 1 if network.num_addresses > 2 else 0
-    for number in range(first, min(network.num_addresses, first + MOST_TRIED)):
-        if is_host(host := network[number], network):
-            yield str(host)
+def taken(view: View, network_id: str) -> Taken:
+    """Return what is taken in a network, looked through once a request."""
+    if network_id not in view.taken:
+        view.taken[network_id] = Taken(view, network_id)
+    return view.taken[network_id]
 
 
 def subnet_of(subnets: list[Subnet], address: str) -> Subnet | None:
@@ -63,14 +88,14 @@ def subnet_of(subnets: list[Subnet], address: str) -> Subnet | None:
     return next((each for each in subnets if host in ipaddress.ip_network(each.cidr)), None)
 
 
-def first_of_each_family(view: View, network_id: str, used: set[str]) -> list[str]:
+def first_of_each_family(view: View, network_id: str) -> list[str]:
     """Return a free address of each address family that a network has; it is of the first subnet that has one."""
-    found = []
+    found, used = [], taken(view, network_id)
     for version in (4, 6):
         subnets = subnets_of(view, network_id, version)
         for subnet in subnets:
             try:
-                found.append(free(subnet, used))
+                found.append(used.free(subnet))
                 break
             except Conflict:
                 if subnet is subnets[-1]:
@@ -85,8 +110,3 @@ def fixed_ips(subnets: list[Subnet], addresses: tuple[str, ...]) -> list[dict[st
         subnet = subnet_of(subnets, address)
         found.append({"subnet_id": None if subnet is None else subnet.id, "ip_address": address.partition("/")[0]})
     return found
-
-
-def new_mac() -> str:
-    """Return a MAC address in the range that Neutron takes them from."""
-    return "fa:16:3e:" + ":".join(f"{octet:02x}" for octet in secrets.token_bytes(3))

@@ -222,9 +222,12 @@ def tables(value: Any) -> list[dict[str, Any]]:
 def address(value: Any) -> str:
     """An IP address."""
     try:
-        return str(ipaddress.ip_address(text(value)))
+        found = ipaddress.ip_address(text(value))
+        if getattr(found, "scope_id", None) is None:
+            return str(found)
     except ValueError:
-        raise ValueError(f"'{value}' is not a valid IP address") from None
+        pass
+    raise ValueError(f"'{value}' is not a valid IP address")
 
 
 def cidr(value: Any) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 
+from bgpvpn.access import ROUTER_INTERFACE
 from bgpvpn.api.boundary import Plain
 from bgpvpn.api.neutron import addresses
 from bgpvpn.api.neutron.attributes import (
@@ -51,7 +52,6 @@ from bgpvpn.api.neutron.resource import (
 from bgpvpn.intent import Removal
 from bgpvpn.objects import ConflictError, IntentError, Port, Router, Subnet
 
-INTERFACE = "network:router_interface"
 GATEWAY = "network:router_gateway"
 _NAMESPACE = uuid.UUID("3ab69e70-6e1f-4bb8-9a34-2f0a3d5b8c11")
 
@@ -70,7 +70,7 @@ class RouterPort:
 
     @property
     def id(self) -> str:
-        place = self.subnets[0].id if self.owner == INTERFACE else self.network_id
+        place = self.subnets[0].id if self.owner == ROUTER_INTERFACE else self.network_id
         return str(uuid.uuid5(_NAMESPACE, f"{self.router.id} {self.owner} {place}"))
 
 
@@ -79,7 +79,7 @@ def router_ports(view: View, router: Router) -> Iterator[RouterPort]:
     for id_ in router.subnet_ids:
         subnet = view.intent.subnets[id_]
         if interface_of(view, subnet) is None and subnet.gateway_ip is not None:
-            yield RouterPort(router, subnet.network_id, INTERFACE, (subnet,), (subnet.gateway_ip,))
+            yield RouterPort(router, subnet.network_id, ROUTER_INTERFACE, (subnet,), (subnet.gateway_ip,))
     if router.gateway_network_id is not None:
         subnets = addresses.subnets_of(view, router.gateway_network_id)
         yield RouterPort(router, router.gateway_network_id, GATEWAY, tuple(subnets), router.gateway_ips)
@@ -88,14 +88,16 @@ def router_ports(view: View, router: Router) -> Iterator[RouterPort]:
 def interface_of(view: View, subnet: Subnet) -> Port | None:
     """Return the stored port by which a router is in a subnet."""
     for port in view.intent.referring("network", subnet.network_id, "port"):
-        if port.device_owner == INTERFACE and any(addresses.subnet_of([subnet], each) for each in port.ip_addresses):
+        if port.device_owner == ROUTER_INTERFACE and any(
+            addresses.subnet_of([subnet], each) for each in port.ip_addresses
+        ):
             return port  # type: ignore[no-any-return]
     return None
 
 
 def router_of(view: View, port: Port) -> Router | None:
     """Return the router whose interface a stored port is."""
-    if port.device_owner != INTERFACE or port.network_id is None:
+    if port.device_owner != ROUTER_INTERFACE or port.network_id is None:
         return None
     for subnet in addresses.subnets_of(view, port.network_id):
         if any(addresses.subnet_of([subnet], each) for each in port.ip_addresses):
@@ -209,8 +211,8 @@ class Ports(Resource):
         network = view.found("network", fields["network_id"])
         own = self._own(view, network.id, fields, ())
         if "ip_addresses" not in own:
-            own["ip_addresses"] = addresses.first_of_each_family(view, network.id, addresses.taken(view, network.id))
-        own.setdefault("mac_address", addresses.new_mac())
+            own["ip_addresses"] = addresses.first_of_each_family(view, network.id)
+        own.setdefault("mac_address", addresses.taken(view, network.id).new_mac())
         project = view.project(fields, network.project_id)
         return [made("port", id=new_id(), project_id=project, network_id=network.id, **own)]
 
@@ -255,13 +257,13 @@ class Ports(Resource):
     ) -> list[str]:
         """Return the addresses that are asked for; `now`: which the port has."""
         subnets = [] if network_id is None else addresses.subnets_of(view, network_id)
-        used = set() if network_id is None else addresses.taken(view, network_id)
+        used = addresses.taken(view, network_id or "")
         named = []
         for each in wanted:
             if each.keys() - {"subnet_id", "ip_address"} or not each:
                 raise invalid("fixed_ips", f"'{each}' takes subnet_id and ip_address")
             named.append(_named(subnets, each))
-        used.update(host for host, _ in named if host)
+        used.add(host for host, _ in named if host)
         kept = [host for host in now if host not in [each for each, _ in named]]
         found = []
         for host, subnet in named:
@@ -269,7 +271,7 @@ class Ports(Resource):
             if host is None and subnet is not None:
                 chosen = next((each for each in kept if addresses.subnet_of([subnet], each)), None)
                 if chosen is None:
-                    chosen = addresses.free(subnet, used)
+                    chosen = used.free(subnet)
                 else:
                     kept.remove(chosen)
             found.append(chosen)

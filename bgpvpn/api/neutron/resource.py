@@ -13,23 +13,26 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 
 from bgpvpn import access
-from bgpvpn.access import OPERATOR, Caller
+from bgpvpn.access import Caller
 from bgpvpn.api.answers import answer
 from bgpvpn.api.boundary import Node, Plain
 from bgpvpn.api.neutron import listing
 from bgpvpn.api.neutron.attributes import Attribute, constant, fields_of, text, to_change, to_make
 from bgpvpn.api.neutron.errors import BadRequest, NeutronError, NotFound
-from bgpvpn.api.requests import body_of
+from bgpvpn.api.requests import body_of, caller_of
 from bgpvpn.api.writing import write
 from bgpvpn.intent import Intent, Removal
 from bgpvpn.objects import IntentError, Kind, Object, make
+
+if TYPE_CHECKING:
+    from bgpvpn.api.neutron.addresses import Taken
 
 Wish = Object | Removal
 
@@ -42,7 +45,7 @@ class View:
     caller: Caller
     parent: str = ""  # the id in front of a resource below another
     wishes: list[Wish] = attrs.field(factory=list)
-    taken: dict[str, set[str]] = attrs.field(factory=dict)  # addresses by network, as far as they were looked at
+    taken: dict[str, Taken] = attrs.field(factory=dict)  # by network, as far as it was looked at
 
     @property
     def intent(self) -> Intent:
@@ -219,7 +222,7 @@ class Resource:
 
     def view(self, node: Node, request: Request) -> View:
         """Return the request's view."""
-        caller = getattr(request.state, "caller", OPERATOR)
+        caller = caller_of(request)
         if caller.role != "operator" and not self.owners:
             message = f"rule:{request.method.lower()}_{self.name} is disallowed by policy: it is for operators"
             raise NeutronError(HTTPStatus.FORBIDDEN, "PolicyNotAuthorized", message)

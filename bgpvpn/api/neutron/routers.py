@@ -14,6 +14,7 @@ import attrs
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bgpvpn.access import ROUTER_INTERFACE
 from bgpvpn.api.answers import answer
 from bgpvpn.api.boundary import Node, Plain
 from bgpvpn.api.neutron import addresses
@@ -31,7 +32,7 @@ from bgpvpn.api.neutron.attributes import (
     text,
 )
 from bgpvpn.api.neutron.errors import BadRequest, Conflict, NeutronError, NotFound, invalid
-from bgpvpn.api.neutron.ports import INTERFACE, interface_of, router_ports
+from bgpvpn.api.neutron.ports import interface_of, router_ports
 from bgpvpn.api.neutron.resource import (
     COMMON,
     DESCRIPTION,
@@ -150,7 +151,7 @@ class Routers(Resource):
             message = f"Unable to complete operation: subnet {subnet.id} is on another router"
             raise Conflict("IpAddressInUse", message)
         if port is not None:
-            view.wishes.append(attrs.evolve(port, device_owner=INTERFACE))
+            view.wishes.append(attrs.evolve(port, device_owner=ROUTER_INTERFACE))
         view.wishes.append(attrs.evolve(router, subnet_ids=(*router.subnet_ids, subnet.id)))
         self.write(view, router)
         return answer(self._interface(view, router.id, subnet))
@@ -252,8 +253,8 @@ def _port_id(view: View, router: Router, subnet: Subnet) -> str | None:
     stored = interface_of(view, subnet)
     if stored is not None:
         return stored.id
-    places = (each for each in router_ports(view, router) if each.owner == INTERFACE and each.subnets == (subnet,))
-    return next((each.id for each in places), None)
+    interfaces = (each for each in router_ports(view, router) if each.owner == ROUTER_INTERFACE)
+    return next((each.id for each in interfaces if each.subnets == (subnet,)), None)
 
 
 def _gateway(view: View, router: Router) -> Plain | None:
@@ -287,7 +288,7 @@ def _gateway_fields(view: View, router: Router, wanted: dict[str, Any]) -> dict[
     elif network_id == router.gateway_network_id:
         found = list(router.gateway_ips)
     else:
-        found = addresses.first_of_each_family(view, network_id, addresses.taken(view, network_id))
+        found = addresses.first_of_each_family(view, network_id)
     return {"gateway_network_id": network_id, "gateway_ips": found}
 
 
@@ -307,8 +308,8 @@ def _gateway_addresses(view: View, router: Router, network_id: str, wanted: Any)
                 raise Conflict("IpAddressAlreadyAllocated", f"IP address {text} already allocated in the network")
             if text is None:
                 text = next((one for one in own if addresses.subnet_of(within, one)), None)
-            found.append(addresses.free(within[0], used) if text is None else address(text))
-            used.add(found[-1])
+            found.append(used.free(within[0]) if text is None else address(text))
+            used.add(found[-1:])
     except ValueError as error:
         raise invalid("external_fixed_ips", error) from None
     return found
@@ -401,8 +402,8 @@ class FloatingIps(Resource):
             if not ipv4:
                 message = f"Bad floatingip request: network {network.id} has no such subnet."
                 raise BadRequest(message, "BadRequest")
-            wanted = addresses.free(ipv4[0], used)
-        used.add(wanted)
+            wanted = used.free(ipv4[0])
+        used.add([wanted])
         floating = made(
             "floating_ip", id=new_id(), project_id=view.project(fields), network_id=network.id, address=wanted
         )

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from bgpvpn.objects import Network, Port, Router
-from tests.bgpvpn.api.neutron.asking import Asked, asked
+from bgpvpn.access import OPERATOR
+from bgpvpn.api.neutron.addresses import Taken
+from bgpvpn.api.neutron.errors import Conflict
+from bgpvpn.api.neutron.resource import View
+from bgpvpn.objects import Network, Port, Router, Subnet
+from tests.bgpvpn.api.neutron.asking import OWNER, Asked, asked
 from tests.bgpvpn.api.serving import in_loop
 from tests.fakes.node import FakeNode, contents
 
@@ -259,6 +263,33 @@ async def test_a_port_of_no_network_of_the_node_is_shown_as_well() -> None:
         assert shown["fixed_ips"] == [{"subnet_id": None, "ip_address": "10.0.0.5"}]
         assert (await api.changed("ports", "p", name="x"))["name"] == "x"
         assert node.intent.ports["p"].ip_addresses == ("10.0.0.5/24",)
+
+
+def test_addresses_that_are_made_up_are_nobodys_yet() -> None:
+    node = FakeNode()
+    node.write([Network(id="n"), Subnet(id="s", network_id="n", cidr="10.0.0.0/29", gateway_ip="10.0.0.1")])
+    node.write([Port(id="p", network_id="n", mac_address=MAC, ip_addresses=("10.0.0.3",))])
+    taken = Taken(View(node, OPERATOR), "n")
+    macs = [taken.new_mac() for _ in range(20_000)]
+    assert len({*macs, MAC}) == 20_001, "of so many random ones some are the same"
+    taken.add(["10.0.0.5"])
+    assert [taken.free(node.intent.subnets["s"]) for _ in range(3)] == ["10.0.0.2", "10.0.0.4", "10.0.0.6"]
+    for _ in range(2):
+        with pytest.raises(Conflict):
+            taken.free(node.intent.subnets["s"])
+
+
+@in_loop
+async def test_an_owner_puts_a_router_into_a_subnet_by_a_port_of_its_own() -> None:
+    async with asked(FakeNode(), OWNER) as api:
+        router, within = await api.made("routers"), await subnet(api, gateway_ip=None)
+        port = await api.made("ports", network_id=within["network_id"], device_owner="compute:nova")
+        await api.refused("PUT", f"ports/{port['id']}", 403, {"port": {"device_owner": "network:dhcp"}})
+        path = f"routers/{router['id']}"
+        answer = await api.ok("PUT", f"{path}/add_router_interface", {"port_id": port["id"]})
+        assert answer["port_id"] == port["id"]
+        await api.ok("PUT", f"{path}/remove_router_interface", {"port_id": port["id"]})
+        assert await api.listed("ports") == []
 
 
 @in_loop
