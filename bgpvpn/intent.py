@@ -142,6 +142,7 @@ class Intent:
         self.tables: dict[Kind, Table[str, Any]] = {kind: Table() for kind in KINDS}
         self.stamps: dict[Key, Stamp] = {}
         self.configured: set[Key] = set()  # from the configuration file: users see but do not change them
+        self.writes = 0  # how often something was written: who reads in shares sees by it that all is as it was
         self._objects: dict[Key, Object] = {}
         self._claims: dict[Claim, dict[Key, None]] = {}  # several ports may hold one interface
         self._referring: dict[Key, dict[Kind, dict[str, None]]] = {}  # an object -> who refers to it, by kind
@@ -258,6 +259,7 @@ class Intent:
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Write changes that `plan` returned and the store has taken."""
+        self.writes += 1
         for change in changes:
             key = (change.kind, change.id)
             self._set(key, change.thing)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from bgpvpn import access
 from bgpvpn.access import Caller, ForbiddenError
+from bgpvpn.api import shares
 from bgpvpn.api.answers import ApiError, answer
 from bgpvpn.api.bodies import CREATE, PATCH, SHOWN_SECRET, AssociationOfBgpvpn, decode, given
 from bgpvpn.api.boundary import Node, Plain
@@ -86,22 +87,26 @@ class Objects:
         return "default" if of is None else str(of.project_id)
 
     async def show_all(self, request: Request) -> Response:
-        return self._list(dict(request.query_params), caller_of(request))
+        return await self._list(dict(request.query_params), caller_of(request))
 
     async def show_all_below(self, request: Request) -> Response:
         """List the associations of the VPN in the path."""
         caller = caller_of(request)
         vpn = self.found(request.path_params["ref"], caller, "bgpvpn")
-        return self._list({"bgpvpn_id": vpn.id}, caller)
+        return await self._list({"bgpvpn_id": vpn.id}, caller)
 
-    def _list(self, filters: dict[str, str], caller: Caller) -> Response:
+    async def _list(self, filters: dict[str, str], caller: Caller) -> Response:
         intent = self.node.intent
-        all_: Iterable[Object] = intent.tables[self.kind].rows.values()
-        things = [access.shown(caller, thing) for thing in all_ if access.sees(caller, thing, intent)]
-        for field, text in filters.items():
-            resolved = self._resolved({field: text}, caller)[field]
-            things = [thing for thing in things if _fits(getattr(thing, field), resolved)]
-        return answer([self.shown(thing, caller) for thing in things])
+
+        def things() -> Iterable[Object]:
+            all_: Iterable[Object] = intent.tables[self.kind].rows.values()
+            found = [access.shown(caller, thing) for thing in all_ if access.sees(caller, thing, intent)]
+            for field, text in filters.items():
+                resolved = self._resolved({field: text}, caller)[field]
+                found = [thing for thing in found if _fits(getattr(thing, field), resolved)]
+            return found
+
+        return answer(await shares.shown(intent, things, lambda thing: self.shown(thing, caller)))
 
     async def show(self, request: Request) -> Response:
         caller = caller_of(request)

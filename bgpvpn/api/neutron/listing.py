@@ -120,12 +120,12 @@ def _order(value: Any) -> Any:
     return value if isinstance(value, int) else str(value)
 
 
-def chosen(row: Plain, request: Request, known: Sequence[str]) -> Plain:
-    """Return a row with the fields that are asked for; those that are not known are left out, as Neutron does."""
+def chosen(rows: list[Plain], request: Request) -> list[Plain]:
+    """Return rows with the fields that are asked for; those that are not known are left out, as Neutron does."""
     wanted = {value for value in request.query_params.getlist("fields") if value}
     if wanted & {"tenant_id", "project_id"}:
         wanted |= {"tenant_id", "project_id"}
-    return {name: value for name, value in row.items() if not wanted or name in wanted}
+    return [{name: value for name, value in row.items() if name in wanted} for row in rows] if wanted else rows
 
 
 def _link(request: Request, way: str, marker: str) -> Plain:

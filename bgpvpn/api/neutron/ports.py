@@ -212,7 +212,7 @@ class Ports(Resource):
         own = self._own(view, network.id, fields, ())
         if "ip_addresses" not in own:
             own["ip_addresses"] = addresses.first_of_each_family(view, network.id)
-        own.setdefault("mac_address", addresses.taken(view, network.id).new_mac())
+        own.setdefault("mac_address", view.taken(network.id).new_mac())
         project = view.project(fields, network.project_id)
         return [made("port", id=new_id(), project_id=project, network_id=network.id, **own)]
 
@@ -257,7 +257,7 @@ class Ports(Resource):
     ) -> list[str]:
         """Return the addresses that are asked for; `now`: which the port has."""
         subnets = [] if network_id is None else addresses.subnets_of(view, network_id)
-        used = addresses.taken(view, network_id or "")
+        used = view.taken(network_id or "")
         named = []
         for each in wanted:
             if each.keys() - {"subnet_id", "ip_address"} or not each:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 from starlette.requests import Request
@@ -21,18 +21,17 @@ from starlette.responses import Response
 
 from bgpvpn import access
 from bgpvpn.access import Caller
+from bgpvpn.api import shares
 from bgpvpn.api.answers import answer
 from bgpvpn.api.boundary import Node, Plain
 from bgpvpn.api.neutron import listing
 from bgpvpn.api.neutron.attributes import Attribute, constant, fields_of, text, to_change, to_make
 from bgpvpn.api.neutron.errors import BadRequest, NeutronError, NotFound
+from bgpvpn.api.neutron.taken import Taken
 from bgpvpn.api.requests import body_of, caller_of
 from bgpvpn.api.writing import write
 from bgpvpn.intent import Intent, Removal
 from bgpvpn.objects import IntentError, Kind, Object, make
-
-if TYPE_CHECKING:
-    from bgpvpn.api.neutron.addresses import Taken
 
 Wish = Object | Removal
 
@@ -45,7 +44,7 @@ class View:
     caller: Caller
     parent: str = ""  # the id in front of a resource below another
     wishes: list[Wish] = attrs.field(factory=list)
-    taken: dict[str, Taken] = attrs.field(factory=dict)  # by network, as far as it was looked at
+    _taken: dict[str, Taken] = attrs.field(factory=dict)
 
     @property
     def intent(self) -> Intent:
@@ -73,6 +72,12 @@ class View:
         """Return the project of something new: as given, else that of its network or VPN, else of the caller."""
         own = self.caller.project_id if self.caller.role == "owner" else "default"
         return str(given.get("project_id", own if other is None else other))
+
+    def taken(self, network_id: str) -> Taken:
+        """Return what is taken in a network, which is looked through once a request."""
+        if network_id not in self._taken:
+            self._taken[network_id] = Taken(self.intent, network_id)
+        return self._taken[network_id]
 
     def stamps(self, kind: Kind, id_: str) -> Plain:
         """Return what every object shows of its history and of what became of it."""
@@ -172,15 +177,19 @@ class Resource:
 
     async def list(self, node: Node, request: Request) -> Response:
         view = self.view(node, request)
-        rows = [self.show(view, thing) for thing in listing.likely(self.all(view), request)]
+
+        def likely() -> Iterable[Any]:
+            return listing.likely(self.all(view), request)
+
+        rows = await shares.shown(node.intent, likely, lambda thing: self.show(view, thing))
         rows, links = listing.page(listing.filtered(rows, request, self.shown), request, self.shown)
-        body: Plain = {self.plural: [listing.chosen(row, request, self.shown) for row in rows]}
+        body: Plain = {self.plural: listing.chosen(rows, request)}
         return answer(body | ({f"{self.plural}_links": links} if links else {}))
 
     async def get(self, node: Node, request: Request) -> Response:
         view = self.view(node, request)
-        row = self.show(view, self.found(view, request.path_params["id"]))
-        return answer({self.name: listing.chosen(row, request, self.shown)})
+        (row,) = listing.chosen([self.show(view, self.found(view, request.path_params["id"]))], request)
+        return answer({self.name: row})
 
     async def create(self, node: Node, request: Request) -> Response:
         octets = await body_of(request)

@@ -293,7 +293,7 @@ def _gateway_fields(view: View, router: Router, wanted: dict[str, Any]) -> dict[
 
 
 def _gateway_addresses(view: View, router: Router, network_id: str, wanted: Any) -> list[str]:
-    subnets, used = addresses.subnets_of(view, network_id), addresses.taken(view, network_id)
+    subnets, used = addresses.subnets_of(view, network_id), view.taken(network_id)
     own = router.gateway_ips if router.gateway_network_id == network_id else ()
     found: list[str] = []
     try:
@@ -386,7 +386,7 @@ class FloatingIps(Resource):
         if not network.external:
             message = f"Bad floatingip request: Network {network.id} is not a valid external network."
             raise BadRequest(message, "BadRequest")
-        used = addresses.taken(view, network.id)
+        used = view.taken(network.id)
         wanted = fields.get("floating_ip_address")
         subnets = addresses.subnets_of(view, network.id)
         if fields.get("subnet_id") is not None:

@@ -318,7 +318,7 @@ class Agents(Resource):
         self.found(view, request.path_params["id"])
         shown = Speakers()
         rows = [shown.show(view, speaker) for speaker in view.all("speaker")]
-        return answer({"bgp_speakers": [listing.chosen(row, request, shown.shown) for row in rows]})
+        return answer({"bgp_speakers": listing.chosen(rows, request)})
 
     async def add_speaker(self, node: Node, request: Request) -> Response:
         """Have it speak for a speaker, which it does already."""

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from bgpvpn.access import OPERATOR
-from bgpvpn.api.neutron.addresses import Taken
 from bgpvpn.api.neutron.errors import Conflict
-from bgpvpn.api.neutron.resource import View
+from bgpvpn.api.neutron.taken import Taken
 from bgpvpn.objects import Network, Port, Router, Subnet
 from tests.bgpvpn.api.neutron.asking import OWNER, Asked, asked
 from tests.bgpvpn.api.serving import in_loop
@@ -269,7 +267,7 @@ def test_addresses_that_are_made_up_are_nobodys_yet() -> None:
     node = FakeNode()
     node.write([Network(id="n"), Subnet(id="s", network_id="n", cidr="10.0.0.0/29", gateway_ip="10.0.0.1")])
     node.write([Port(id="p", network_id="n", mac_address=MAC, ip_addresses=("10.0.0.3",))])
-    taken = Taken(View(node, OPERATOR), "n")
+    taken = Taken(node.intent, "n")
     macs = [taken.new_mac() for _ in range(20_000)]
     assert len({*macs, MAC}) == 20_001, "of so many random ones some are the same"
     taken.add(["10.0.0.5"])
