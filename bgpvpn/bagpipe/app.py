@@ -20,8 +20,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bgpvpn.access import Caller
 from bgpvpn.api.answers import ApiError, answer
 from bgpvpn.api.requests import body_of, check_host
+from bgpvpn.api.writing import write
 from bgpvpn.bagpipe import request as requests
 from bgpvpn.bagpipe import wishes
 from bgpvpn.bagpipe.looking_glass import BASE, LookingGlass, Node
@@ -90,17 +92,23 @@ def application(
 
 def _route(path: str, **methods: Endpoint) -> Route:
     async def dispatch(request: Request) -> Response:
-        if request.method == "POST":
-            _check_origin(request)
+        _check_origin(request)
         return await methods["GET" if request.method == "HEAD" else request.method](request)
 
     return Route(path, dispatch, methods=list(methods))
 
 
 def _check_origin(request: Request) -> None:
-    """Refuse changes from other machines, and from pages in a browser, which could reach the loopback."""
-    check_host(request)
+    """Refuse changes from other machines, and pages in a browser, which could reach the loopback.
+
+    Whoever may look from elsewhere may call this node by its name.
+    """
     client, server = request.client, request.scope.get("server")
+    changes = request.method == "POST"
+    if changes or (server is not None and ip_address(server[0]).is_loopback):
+        check_host(request)
+    if not changes:
+        return
     if "origin" in request.headers:
         raise ApiError(HTTPStatus.FORBIDDEN, "", None, "this is not for pages in a browser")
     if (
@@ -119,7 +127,8 @@ async def _write(node: Node, request: Request, meant: Callable[[object, Intent],
         given = msgspec.json.decode(body)
     except (ValueError, RecursionError):  # DecodeError is a ValueError
         raise ApiError(HTTPStatus.BAD_REQUEST, "", None, "No local port details received") from None
-    node.write(meant(given, node.intent))
+    client = request.client.host if request.client is not None else "?"
+    write(node, meant(given, node.intent), Caller(f"bagpipe {client}", "operator"))
     return answer(None)
 
 

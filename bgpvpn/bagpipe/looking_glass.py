@@ -21,6 +21,7 @@ from bgpvpn.api import boundary
 from bgpvpn.bagpipe.wishes import TYPE_NAMES, endpoints, gateway_of, instances, members, readvertised
 from bgpvpn.config import Config
 from bgpvpn.objects import DEFAULT_LOCAL_PREF, Bgpvpn
+from speaker.decision import LOCAL
 
 Plain = dict[str, Any]
 
@@ -158,8 +159,10 @@ class _Tree:
 
     def _route_counts(self) -> Plain:
         received = (each["routes_in"] for each in self.node.sessions())
+        held = {each["name"]: each["samples"] for each in self.node.metrics()}.get("bgpvpn_rib_routes", ())
+        own = [each for each in held if each["labels"]["source"] == LOCAL and each["labels"]["family"] != "rtc"]
         return {
-            "local_routes_count": sum(each["family"] != "rtc" for each in self._routes(source="local")),
+            "local_routes_count": sum(each["value"] for each in own),
             "received_routes_count": sum(n for each in received for family, n in each.items() if family != "rtc"),
         }
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 
 from bgpvpn.api.server import ApiServer
 from bgpvpn.bagpipe.app import application
@@ -226,7 +227,34 @@ async def test_only_who_is_on_this_node_attaches_and_no_browser() -> None:
     for at, headers, status in cases:
         async with client(node, at=at, **headers) as api:
             assert (await api.post("/attach_localport", json=ATTACH)).status_code == status, (at, headers)
-            assert (await api.get("/looking-glass/summary")).status_code == 200
+            looked = 403 if "evil" in headers.get("host", "") else 200  # a name that was made to lead to the loopback
+            assert (await api.get("/looking-glass/summary")).status_code == looked
+    ping = await _asked_at("192.0.2.1", "192.0.2.9", "pe1.example:8082", "GET", "/ping")
+    assert ping == 200, "who looks from elsewhere calls the node by its name"
+
+
+async def _asked_at(server: str, at: str, host: str, method: str, path: str) -> int:
+    """Return the status of a request to a server that listens at an address of its machine."""
+    inner = application(Node(), LookingGlass(Node(), CONFIG, Recent()), Bridges())
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await inner({**scope, "server": (server, 8082)}, receive, send)
+
+    transport = httpx.ASGITransport(app=app, client=(at, 5))
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as api:
+        return (await api.request(method, path)).status_code
+
+
+@in_loop
+async def test_the_log_tells_what_was_written_and_from_where(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "httpx")
+    caplog.set_level(logging.INFO, "bgpvpn")
+    async with client(Node()) as api:
+        await api.post("/attach_localport", json=ATTACH)
+        assert "bgpvpn made: id=bagpipe:blue name='blue' revision=1 caller='bagpipe 127.0.0.1'" in caplog.messages
+        told = len(caplog.messages)
+        await api.post("/attach_localport", json=ATTACH)
+        assert len(caplog.messages) == told, "what is there already is not written again"
 
 
 ANY_JSON = st.recursive(

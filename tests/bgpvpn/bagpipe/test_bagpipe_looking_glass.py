@@ -79,6 +79,7 @@ async def test_an_endpoint_is_announced_with_its_local_pref_by_the_nodes_disting
             "192.0.2.1:1 10.0.0.5/32": (50, ("64512:1", "64512:3")),
             "192.0.2.1:1 10.0.0.6/32": (None, ("64512:1", "64512:3")),
         }
+        assert await site.look("bgp/route_counts/local_routes_count") == 2
         (encapsulations,) = {tuple(row["extended_communities"]) for row in site.routes()}
         assert encapsulations == ("encapsulation:gre",)  # what a node of bagpipe-bgp with GRE takes
         await site.attach(local_pref=70, export_rt=["64512:9"])
