@@ -64,6 +64,8 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "bgpvpn.rules",
             "bgpvpn.policies",
             "bgpvpn.objects",
+            "bgpvpn.relations",
+            "bgpvpn.beside",
             "bgpvpn.intent",
             "bgpvpn.access",
             "bgpvpn.replacing",
