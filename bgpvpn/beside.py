@@ -76,8 +76,13 @@ class Beside:
                 self._check_subnet(thing)
             case Router():
                 self._check_router(thing)
-            case Port() if thing.network_id is not None:
-                self._check_port(thing, thing.network_id)
+            case Port():
+                if thing.network_id is not None:
+                    self._check_port(thing, thing.network_id)
+                for floating in self.index.referring("port", thing.id, "floating_ip"):
+                    if not _has(thing, floating.fixed_ip):
+                        reason = f"floating address {floating.address} stands for {floating.fixed_ip}"
+                        raise ConflictError("ip_addresses", list(thing.ip_addresses), reason)
             case Bgpvpn():
                 for association in self.index.referring("bgpvpn", thing.id, "association"):
                     self._check_leaks(association)
@@ -145,7 +150,7 @@ class Beside:
         if floating.port_id is not None and floating.fixed_ip is not None:
             port = self.index.objects[("port", floating.port_id)]
             assert isinstance(port, Port)
-            if floating.fixed_ip not in [text.partition("/")[0] for text in port.ip_addresses]:
+            if not _has(port, floating.fixed_ip):
                 raise IntentError("fixed_ip", floating.fixed_ip, f"port {title(port)!r} has no such address")
 
     def _check_speaker(self, speaker: Speaker) -> None:
@@ -186,6 +191,11 @@ class Beside:
         for holder in self.index.claims.get(("ip", subnet.network_id, subnet.gateway_ip or ""), ()):
             called = title(self.index.objects[holder])
             raise ConflictError("gateway_ip", subnet.gateway_ip, f"{subnet.gateway_ip} is taken by port {called!r}")
+        for address in (network.network_address, network.broadcast_address):
+            holders = self.index.claims.get(("ip", subnet.network_id, str(address)), ())
+            for holder in () if is_host(address, network) else holders:  # from when it was in no subnet
+                called = title(self.index.objects[holder])
+                raise ConflictError("cidr", subnet.cidr, f"{address}, which is no host's there, is of port {called!r}")
 
     def _check_port(self, port: Port, network_id: str) -> None:
         subnets = list(self.index.referring("network", network_id, "subnet"))
@@ -351,3 +361,8 @@ class Beside:
 
     def _vpns_of(self, bound: Key) -> set[str]:
         return {association.bgpvpn_id for association in self.index.referring(*bound, "association")}
+
+
+def _has(port: Port, address: str | None) -> bool:
+    """Tell whether a port has an address, if one is named."""
+    return address is None or address in [text.partition("/")[0] for text in port.ip_addresses]

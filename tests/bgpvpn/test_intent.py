@@ -438,10 +438,18 @@ def test_a_stored_object_that_conflicts_stays_out_and_is_reported() -> None:
 
 IDS = st.sampled_from(["1", "2", "3"])
 NAMES = st.sampled_from(["", "a", "b"])
-ADDRESSES = st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.1.1"]), max_size=2, unique=True)
+ADDRESSES = st.lists(st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.1.1", "10.0.0.255"]), max_size=2, unique=True)
+ALL: tuple[Kind, ...] = ("floating_ip", "association", "port", "router", "subnet", "network", "bgpvpn")
 WISHES = st.one_of(
-    st.builds(Network, id=IDS, name=NAMES),
+    st.builds(Network, id=IDS, name=NAMES, host_addresses=st.booleans(), external=st.booleans()),
     st.builds(Subnet, id=IDS, network_id=IDS, cidr=st.sampled_from(["10.0.0.0/24", "10.0.1.0/24", "10.0.0.0/16"])),
+    st.builds(Subnet, id=IDS, network_id=IDS, cidr=st.just("10.0.0.0/24"), gateway_ip=st.just("10.0.0.1")),
+    st.builds(Router, id=IDS, name=NAMES, subnet_ids=st.lists(IDS, max_size=2, unique=True)),
+    st.builds(Router, id=IDS, gateway_network_id=IDS),
+    st.builds(FloatingIp, id=IDS, network_id=IDS, address=st.sampled_from(["10.0.0.9", "10.0.1.9"])),
+    st.builds(
+        FloatingIp, id=IDS, network_id=IDS, address=st.just("10.0.0.9"), port_id=IDS, fixed_ip=st.just("10.0.0.2")
+    ),
     st.builds(
         Port,
         id=IDS,
@@ -455,7 +463,8 @@ WISHES = st.one_of(
     st.builds(Bgpvpn, id=IDS, name=NAMES, type=st.just("l3")),
     st.builds(Association, id=IDS, bgpvpn_id=IDS, network_id=IDS),
     st.builds(Association, id=IDS, bgpvpn_id=IDS, port_id=IDS),
-    st.builds(Removal, kind=st.sampled_from(["network", "subnet", "port", "bgpvpn", "association"]), id=IDS),
+    st.builds(Association, id=IDS, bgpvpn_id=IDS, router_id=IDS),
+    st.builds(Removal, kind=st.sampled_from(ALL), id=IDS),
 )
 
 
@@ -474,11 +483,28 @@ def test_whatever_was_accepted_can_be_loaded_again_and_nothing_dangles(wishes: l
         for field in ("network_id", "port_id", "bgpvpn_id"):
             other = getattr(thing, field, None)
             assert other is None or other in intent.tables[field.removesuffix("_id")], thing  # type: ignore[index]
-    for kind in ("association", "port", "subnet", "network", "bgpvpn"):
+    for kind in ALL:
         for id_ in list(intent.tables[kind]):
             written(intent, Removal(kind, id_))
     assert not any(intent.tables.values())
     written(intent, Network(id="1", name="a"), port("1", name="a", interface="1"), Bgpvpn(id="1", name="a"))
+
+
+def test_a_port_keeps_the_address_that_a_floating_one_stands_for() -> None:
+    intent = with_network()
+    out = (Network(id="o", external=True), Subnet(id="so", network_id="o", cidr="198.51.100.0/24"))
+    written(intent, *out, FloatingIp(id="f", network_id="o", address="198.51.100.7", port_id="p", fixed_ip="10.0.0.5"))
+    with pytest.raises(ConflictError, match=r"floating address 198.51.100.7 stands for 10.0.0.5"):
+        written(intent, attrs.evolve(intent.ports["p"], ip_addresses=["10.0.0.6"]))
+    written(intent, attrs.evolve(intent.ports["p"], ip_addresses=["10.0.0.6", "10.0.0.5"]))
+
+
+def test_no_subnet_comes_around_a_port_that_would_be_no_host_there() -> None:
+    intent = Intent()
+    written(intent, Network(id="n", host_addresses=True), port("p", network_id="n", ip_addresses=["10.0.0.255"]))
+    with pytest.raises(ConflictError, match=r"10.0.0.255, which is no host's there, is of port 'p'"):
+        written(intent, Subnet(id="s", network_id="n", cidr="10.0.0.0/24"))
+    written(intent, Subnet(id="s", network_id="n", cidr="10.0.0.0/16"))
 
 
 # Routers, external networks, shared interfaces, and what goes with what
