@@ -68,6 +68,8 @@ def error_of(error: Exception) -> NeutronError:
             return error
         case ForbiddenError():
             return NeutronError(HTTPStatus.FORBIDDEN, "PolicyNotAuthorized", str(error))
+        case ConflictError(field="name"):
+            return Conflict("Conflict", f"{error}. Here a project has a name once for each kind, unlike in Neutron.")
         case ConflictError():
             return Conflict("Conflict", str(error))
         case IntentError():

@@ -42,11 +42,21 @@ def filtered(rows: list[Plain], request: Request, known: Sequence[str]) -> list[
     if unknown := [name for name in wanted if name not in known and name not in TAGS]:
         raise BadRequest(f"{unknown} is invalid attribute for filtering")
     for name, values in wanted.items():
-        if name in TAGS:
-            rows = rows if TAGS[name] else []
-        else:
-            rows = [row for row in rows if any(fits(row[name], value) for value in values)]
+        if name not in TAGS:
+            rows = [row for row in rows if _fits_all(row[name], values)]
+        elif not TAGS[name]:
+            rows = []
     return rows
+
+
+def _fits_all(value: Any, wanted: Sequence[str]) -> bool:
+    """Tell whether a field is any of what filters say; one table of a list must have any of the values of each key."""
+    if not isinstance(value, list | tuple) or not value or not isinstance(value[0], dict):
+        return any(fits(value, text) for text in wanted)
+    by_key: dict[str, list[str]] = {}
+    for text in wanted:
+        by_key.setdefault(text.partition("=")[0], []).append(text)
+    return any(all(any(fits(each, text) for text in texts) for texts in by_key.values()) for each in value)
 
 
 def fits(value: Any, wanted: str) -> bool:

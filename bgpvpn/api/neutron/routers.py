@@ -429,7 +429,8 @@ class FloatingIps(Resource):
         if fixed not in own:
             message = f"Bad floatingip request: Port {port.id} does not have fixed ip {fixed}."
             raise BadRequest(message, "BadRequest")
-        for other in view.intent.referring("port", port.id, "floating_ip"):
+        beside = [wish for wish in view.wishes if isinstance(wish, FloatingIp) and wish.port_id == port.id]
+        for other in (*view.intent.referring("port", port.id, "floating_ip"), *beside):
             if (
                 other.id != floating.id
                 and other.network_id == floating.network_id

@@ -278,6 +278,39 @@ def test_addresses_that_are_made_up_are_nobodys_yet() -> None:
 
 
 @in_loop
+async def test_two_floating_addresses_made_at_once_do_not_stand_for_the_same() -> None:
+    async with asked(FakeNode()) as api:
+        out = await outside(api)
+        _, within = await routed(api, external_gateway_info={"network_id": out["id"]})
+        port = await api.made("ports", network_id=within["network_id"])
+        one = {"floating_network_id": out["id"], "port_id": port["id"]}
+        kind, _ = await api.refused("POST", "floatingips", 409, {"floatingips": [one, one]})
+        assert (kind, await api.listed("floatingips")) == ("FloatingIPPortAlreadyAssociated", [])
+
+
+@in_loop
+async def test_a_name_that_is_there_already_is_refused_with_the_reason() -> None:
+    async with asked(FakeNode()) as api:
+        for _ in range(2):
+            await api.made("networks", name="")
+        await api.made("networks", name="n")
+        kind, message = await api.refused("POST", "networks", 409, {"network": {"name": "n"}})
+        assert (kind, "a project has a name once for each kind" in message) == ("Conflict", True), message
+
+
+@in_loop
+async def test_ports_are_found_by_a_subnet_and_an_address_in_it_together() -> None:
+    async with asked(FakeNode()) as api:
+        one, other = await subnet(api), await subnet(api, "10.1.0.0/24")
+        ports = [await api.made("ports", network_id=each["network_id"]) for each in (one, one, other)]
+        by = [f"subnet_id={one['id']}", f"ip_address={addresses(ports[1])[0]}"]
+        assert await api.listed("ports", fixed_ips=by) == [ports[1]]
+        assert await api.listed("ports", fixed_ips=[by[0], f"ip_address={addresses(ports[2])[0]}"]) == []
+        assert len(await api.listed("ports", fixed_ips=[by[0], f"subnet_id={other['id']}"])) == 3
+        assert await api.listed("ports", fixed_ips=by[:1]) == ports[:2]
+
+
+@in_loop
 async def test_an_owner_puts_a_router_into_a_subnet_by_a_port_of_its_own() -> None:
     async with asked(FakeNode(), OWNER) as api:
         router, within = await api.made("routers"), await subnet(api, gateway_ip=None)
