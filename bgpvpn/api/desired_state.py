@@ -7,6 +7,7 @@ a serial, which changes with every write of the owner: a program reads it, then 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bgpvpn import rules
+from bgpvpn.api import shares
 from bgpvpn.api.answers import ApiError, answer
 from bgpvpn.api.bodies import CREATE, SHOWN_SECRET, decode, given
 from bgpvpn.api.boundary import Node, Plain
@@ -96,10 +98,6 @@ class DesiredState:
         octets, caller = await body_of(request, BODY_S, most=BODY_OCTETS), caller_of(request)
         body: Any = decode(octets, INTENT)
         owner = _owner(body.owner)
-        if body.serial not in (None, self._of(owner).serial):
-            raise ConflictError(
-                "serial", body.serial, f"{owner!r} has written since; it is {self._of(owner).serial!r} now"
-            )
         refused: list[Plain] = []
         things: dict[Key, Object] = {}
         kinds = [kind for kind in KINDS if getattr(body, plural(kind)) is not UNSET]
@@ -114,6 +112,12 @@ class DesiredState:
                     if body.refused == "fail":
                         raise _at(kind, place, error) from None
                     refused.append(_plain((kind, id_), error))
+                if len(things) % shares.SHARE == 0:
+                    await asyncio.sleep(0)  # up to here only the body is looked at
+        if body.serial not in (None, self._of(owner).serial):
+            raise ConflictError(
+                "serial", body.serial, f"{owner!r} has written since; it is {self._of(owner).serial!r} now"
+            )
         out = {each["id"] for each in refused}
         kept = [(kind, id_) for kind in kinds for id_ in (*body.keep, *out)]
         found = replace(self.node.intent, owner, list(things.values()), kinds, kept, time.time())
