@@ -35,6 +35,7 @@ from bgpvpn.objects import (
     kind_of,
     title,
 )
+from bgpvpn.rules import is_host
 
 
 class ForbiddenError(IntentError):
@@ -208,8 +209,8 @@ def _check_outside(
         taken.update([floating.address] if floating.id != wish.id else ())
     for text in addresses:
         address = ipaddress.ip_address(text)
-        if not any(address in ipaddress.ip_network(subnet.cidr) for subnet in subnets):
-            raise IntentError(field, text, f"{text} is in no subnet of the external network")
+        if not any(is_host(address, ipaddress.ip_network(subnet.cidr)) for subnet in subnets):
+            raise IntentError(field, text, f"{text} is no host's address in a subnet of the external network")
         if text in taken:
             raise ConflictError(field, text, f"{text} is taken")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cli.api import Api, ApiError
+from cli.api import Api, ApiError, Refused
 from cli.fields import Field, body, for_create, for_set
 from cli.output import fields, table
 from cli.run import Run, format_option, names_of, pass_run, plural, watch_option
@@ -63,6 +63,9 @@ class Noun:
     def id_of(self, api: Api, ref: str) -> str:
         """Return what the daemon finds the object by."""
         found = api.get(self.path, **{self.found_by: ref}) if self.found_by else []
+        if len(found) > 1:
+            ids = ", ".join(each["id"] for each in found)
+            raise Refused(f"there are {len(found)} {plural(self.title)} {ref!r}; say which by its id: {ids}")
         return found[0]["id"] if found else ref
 
     def row(self, thing: Thing) -> Thing:

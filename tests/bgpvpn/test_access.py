@@ -338,9 +338,11 @@ def test_a_conflict_among_its_own_is_told_to_an_owner_as_to_an_operator(intent: 
 def test_outside_an_owner_takes_addresses_of_a_subnet_only(intent: Intent) -> None:
     for wish in (
         FloatingIp(id="x", network_id="outside", address="8.8.8.8", project_id=MINE),
+        FloatingIp(id="x", network_id="outside", address="198.51.100.255", project_id=MINE),
         changed(intent, "router", "mine-r", gateway_ips=("8.8.8.8",)),
+        changed(intent, "router", "mine-r", gateway_ips=("198.51.100.0",)),
     ):
-        with pytest.raises(IntentError, match=r"8\.8\.8\.8 is in no subnet of the external network"):
+        with pytest.raises(IntentError, match=r"is no host's address in a subnet of the external network"):
             planned(intent, wish)
         planned(intent, wish, caller=OPERATOR)
 

@@ -574,6 +574,12 @@ def test_a_floating_address_is_known_by_itself(daemon: Daemon) -> None:
     assert [each["network"] for each in daemon.ask("floating-ip list")] == ["outside"]
     refused = daemon.call("floating-ip create web 192.0.2.8")
     assert (refused.exit_code, "network 'web' is not external" in refused.stderr) == (1, True)
+    daemon.say("network create beyond --external --subnet 192.0.2.0/24")
+    twin = daemon.ask("floating-ip create beyond 192.0.2.7")["id"]
+    for words in ("show", "delete", "set --no-port"):
+        refused = daemon.call(f"floating-ip {words} 192.0.2.7")
+        assert (refused.exit_code, "say which by its id" in refused.stderr, twin in refused.stderr) == (1, True, True)
+    daemon.say(f"floating-ip delete {twin}")
     daemon.say("floating-ip delete 192.0.2.7")
     assert daemon.ask("floating-ip list") == []
 
