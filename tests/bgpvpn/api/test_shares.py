@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 import attrs
+import httpx
 
 from bgpvpn.api import shares
+from bgpvpn.api.app import application
 from bgpvpn.api.shares import SHARE, TRIES
 from bgpvpn.intent import Removal
 from bgpvpn.objects import Network
@@ -96,3 +98,30 @@ async def test_lists_of_both_APIs_are_whole_while_objects_come_and_go(tmp_path: 
             assert len(await ok(api.get("/v1/networks"))) == MANY
             assert len(await neutron.listed("networks")) == MANY
     await beside
+
+
+@in_loop
+async def test_others_have_their_turn_while_all_that_an_owner_wants_is_read() -> None:
+    node, turns = FakeNode(), 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def turns_before_the_write(many: int) -> int:
+        at: list[int] = []
+        end = node.subscribe(lambda _: at.append(turns))
+        before = turns
+        networks = [{"id": f"x.{number}", "name": f"{many} {number}"} for number in range(many)]
+        transport = httpx.ASGITransport(app=application(node))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as api:
+            await ok(api.put("/v1/intent", json={"owner": "x", "networks": networks}))
+        end()
+        return at[0] - before
+
+    beside = asyncio.create_task(other())
+    few, many = await turns_before_the_write(1), await turns_before_the_write(MANY)
+    beside.cancel()
+    assert many - few >= MANY // SHARE - 1
