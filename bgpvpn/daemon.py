@@ -73,7 +73,7 @@ def main(path: Path | None, bagpipe_path: Path | None, check_config: bool, drain
     try:
         translation = None if bagpipe_path is None else conf.load(bagpipe_path)
         if translation is not None and path is None:
-            config = Config.parse(translation.text(), Path(bagpipe_path or ""))
+            config = translation.config(Path(bagpipe_path or ""))
         else:
             path = path or Path(DEFAULT_CONFIG)
             config = Config.load(path, None if translation is None else translation.tree)

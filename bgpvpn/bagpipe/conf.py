@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import fcntl
 import ipaddress
+import json
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from bgpvpn.config import ConfigError, Fault
+from bgpvpn.config import Config, ConfigError, Fault
 
 Tree = dict[str, Any]
 """The options of bgpvpn.toml, as tomllib reads them."""
@@ -50,12 +51,19 @@ class Translation:
 
     def text(self) -> str:
         """Return it as a bgpvpn.toml."""
-        lines = [f"# {each}" for each in self.remarks]
+        lines = [f"# {_printable(each)}" for each in self.remarks]
         for name, section in self.tree.items():
             for each in section if isinstance(section, list) else [section]:
                 header = f"[[{name}]]" if isinstance(section, list) else f"[{name}]"
                 lines += ["", header, *(f"{key} = {_toml(value)}" for key, value in each.items())]
         return "\n".join(lines).lstrip("\n") + "\n"
+
+    def config(self, path: Path) -> Config:
+        """Return it as a configuration by itself; ConfigError names the bgp.conf at `path`, which has other lines."""
+        try:
+            return Config.parse(self.text(), path)
+        except ConfigError as error:
+            raise ConfigError(path, [attrs.evolve(each, line=0) for each in error.faults]) from None
 
 
 def _toml(value: Any) -> str:
@@ -65,7 +73,12 @@ def _toml(value: Any) -> str:
         return str(value)
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
-    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _printable(text: str) -> str:
+    """Return a text as one line, for a comment."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
 
 
 def address_of(interface: str) -> str:
@@ -123,7 +136,8 @@ class _Reading:
             "node": {"router_id": address, "local_as": local_as, "tunnel_ip": tunnel},
             "bgp": {"listen": [], "families": families},
             "peer": [
-                {"address": peer, "remote_as": local_as, "port": port, "local_address": address}
+                {"address": peer, "remote_as": local_as, "port": port}
+                | ({"local_address": address} if ipaddress.ip_address(peer).version == 4 else {})
                 for peer in self._peers()
             ],
             "bagpipe": {"listen": self._listen()},
@@ -179,6 +193,7 @@ class _Reading:
         dataplane: dict[str, Any] = {}
         if len(dummies) == 2:
             dataplane["kind"] = "dryrun"
+            self.remarks.append("Both drivers are the dummy one: nothing is written to the kernel (dryrun).")
         elif dummies:
             self.remarks.append(f"The dummy driver of {dummies[0]}s is not kept: they are carried like the others.")
         vxlan_port = self._number("dataplane_driver_evpn", "vxlan_dst_port", 1, 65535)
@@ -226,7 +241,7 @@ class _Reading:
         text = self._text(section, name, "")
         if not text:
             return None
-        if not text.isdecimal() or not low <= int(text) <= high:
+        if not text.isdecimal() or len(text) > 9 or not low <= int(text) <= high:
             self._fault(section, name, f"takes a number from {low} to {high}, not {text!r}")
             return None
         return int(text)

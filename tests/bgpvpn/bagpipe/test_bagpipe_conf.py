@@ -52,7 +52,7 @@ def translated(folder: Path, text: str) -> Translation:
 def test_a_bgp_conf_is_a_whole_configuration_with_our_defaults(tmp_path: Path) -> None:
     translation = translated(tmp_path, AGENT)
     assert translation.remarks == ()
-    config = Config.parse(translation.text(), tmp_path / "bgp.conf")
+    config = translation.config(tmp_path / "bgp.conf")
     assert (config.node.router_id, config.node.local_as) == ("192.168.100.177", 64512)
     assert config.node.tunnel_ip == ("192.168.7.1",)
     assert config.bagpipe.listen == ("127.0.0.1", 8083)
@@ -92,11 +92,38 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     for text, words in [
         ("", "BGP.local_address: is wanted\n.*BGP.my_as: is wanted"),
         ("no section\n", "syntax: File contains no section headers"),
+        (f"[BGP]\nlocal_address=192.0.2.1\nmy_as={'9' * 5000}\n", "BGP.my_as: takes a number"),
     ]:
         with pytest.raises(ConfigError, match=words):
             translated(tmp_path, text)
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load(tmp_path / "missing")
+
+
+def test_what_only_its_meaning_shows_to_be_wrong_is_told_without_lines_that_the_file_has_not(tmp_path: Path) -> None:
+    text = "[BGP]\nlocal_address=127.0.0.1\nmy_as=64512\n[DATAPLANE_DRIVER_IPVPN]\novs_bridge=br\x01\n"
+    with pytest.raises(ConfigError) as caught:
+        translated(tmp_path, text).config(tmp_path / "bgp.conf")
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}/bgp.conf: node.tunnel_ip: '127.0.0.1' is a loopback address",
+        f"{tmp_path}/bgp.conf: bagpipe.ipvpn_bridge: takes no control characters: 'br\\x01'",
+    ]
+
+
+def test_an_IPv6_peer_is_not_asked_from_the_IPv4_address(tmp_path: Path) -> None:
+    text = "[BGP]\nlocal_address=192.0.2.1\nmy_as=64512\npeers=2001:db8::1, 192.0.2.9\n"
+    config = translated(tmp_path, text).config(tmp_path / "bgp.conf")
+    assert [(each.address, each.local_address) for each in config.peers] == [
+        ("2001:db8::1", None),
+        ("192.0.2.9", "192.0.2.1"),
+    ]
+
+
+def test_a_remark_stays_in_its_line_whatever_it_is_about(tmp_path: Path) -> None:
+    driver = "[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver=linux\nmpls_interface=eth1\n  eth\x02\n"
+    translation = translated(tmp_path, f"[BGP]\nlocal_address=192.0.2.1\nmy_as=64512\npeers=192.0.2.9\n{driver}")
+    assert "# MPLS is carried over GRE, not bare on eth1 eth?." in translation.text().splitlines()
+    assert tomllib.loads(translation.text()) == translation.tree
 
 
 def test_what_is_otherwise_than_it_was_is_remarked(tmp_path: Path) -> None:
@@ -106,6 +133,7 @@ def test_what_is_otherwise_than_it_was_is_remarked(tmp_path: Path) -> None:
         ("[DATAPLANE_DRIVER_IPVPN]\ndataplane_driver=ovs", "MPLS lies in GRE directly"),
         ("[DATAPLANE_DRIVER_EVPN]\ndataplane_driver=linux", "VXLAN has the port 4789"),
         ("[DATAPLANE_DRIVER_EVPN]\ndataplane_driver=linux", "The dummy driver of ipvpns is not kept"),
+        ("", "nothing is written to the kernel"),
         ("[API]\nhost=192.0.2.1", "Only processes of this node may attach"),
         ("[API]\nnovelty=1", r"\[API\] novelty means nothing here"),
     ]:
