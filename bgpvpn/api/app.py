@@ -1,7 +1,7 @@
 """The API as a whole (rim): `_operations` is the one list of what there is.
 
 Both the application and its OpenAPI document are made of that list. Who calls is found before anything else is looked
-at, whatever the path, and is `request.state.caller`; what is not marked as for owners too is for operators.
+at, except at VERSIONS, and is `request.state.caller`; what is not marked as for owners too is for operators.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ from bgpvpn.objects import CLASSES, plural
 
 log = logging.getLogger(__name__)
 
+VERSIONS = "/"
+"""Where clients of OpenStack look for versions, before they show a token; it tells nothing else."""
+
 
 class Api(Starlette):
     """The application, and those who watch: their streams do not end by themselves when it shall stop."""
@@ -63,6 +66,9 @@ class Api(Starlette):
                 check_host(Request(scope))
             state["caller"] = self.callers.of(scope)
         except ApiError as error:
+            if error.status == HTTPStatus.UNAUTHORIZED and scope["path"] == VERSIONS and scope["method"] == "GET":
+                await super().__call__(scope, receive, told)
+                return
             await (await on_api_error(Request(scope), error))(scope, receive, told)
         else:
             await super().__call__(scope, receive, told)

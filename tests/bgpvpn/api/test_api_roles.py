@@ -128,7 +128,7 @@ async def test_on_TCP_with_clients_a_token_is_wanted(tmp_path: Path) -> None:
             {"x-auth-token": ""},
             {"cookie": "token=root-token"},
         ):
-            for path in ("/v1/status", "/openapi.json", "/v2.0/networks", "/nosuch", "/"):
+            for path in ("/v1/status", "/openapi.json", "/v2.0/networks", "/v2.0/", "/nosuch"):
                 response = await api.get(path, headers=headers)
                 assert response.status_code == 401, (headers, path)
                 assert response.headers["www-authenticate"] == "Bearer"
@@ -136,6 +136,23 @@ async def test_on_TCP_with_clients_a_token_is_wanted(tmp_path: Path) -> None:
                 assert "root-token" not in response.text
         for headers in ([("x-auth-token", "wrong"), ("x-auth-token", "root-token")],):
             assert (await api.get("/v1/status", headers=headers)).status_code == 401
+
+
+@in_loop
+async def test_clients_of_OpenStack_find_the_version_before_they_show_a_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    at = ("127.0.0.1", free_port())
+    async with (
+        listening(node_of_two(), tmp_path, Callers(CLIENTS), tcp=at),
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{at[1]}") as api,
+    ):
+        for shown in ("", "wrong-token", "alice-token"):
+            versions = (await ok(api.get("/", headers={"x-auth-token": shown})))["versions"]
+            assert [each["id"] for each in versions] == ["v2.0"]
+        assert "refused" not in caplog.text
+        assert (await api.post("/", json={})).status_code == 401
+    assert "refused=401" in caplog.text
 
 
 @in_loop
