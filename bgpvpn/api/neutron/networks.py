@@ -129,7 +129,7 @@ class Subnets(Resource):
         "cidr": Attribute(cidr, REQUIRED, put=False),
         "gateway_ip": Attribute(optional(address)),
         "address_scope": Attribute(text),
-        "enable_dhcp": Attribute(anything),
+        "enable_dhcp": Attribute(flag),
         "allocation_pools": Attribute(anything),
         "dns_nameservers": Attribute(constant([], None)),
         "host_routes": Attribute(constant([], None)),

@@ -132,6 +132,7 @@ async def test_a_subnet_may_have_another_gateway_or_none() -> None:
         ({"cidr": "10.1.0.0/24", "dns_nameservers": ["192.0.2.1"]}, "HTTPBadRequest"),
         ({"cidr": "10.1.0.0/24", "allocation_pools": [{"start": "10.1.0.7", "end": "10.1.0.9"}]}, "HTTPBadRequest"),
         ({"cidr": "10.1.0.0/24", "subnetpool_id": NOWHERE}, "HTTPBadRequest"),
+        ({"cidr": "10.1.0.0/24", "enable_dhcp": {}}, "HTTPBadRequest"),
         ({}, "HTTPBadRequest"),
     ],
 )
