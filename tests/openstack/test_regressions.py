@@ -2,6 +2,8 @@
 
 They are asked for by Neutron's own requests below /v2.0; what is announced is looked at in the node's own routes.
 Where it is the agent that is wrong (U7 to U11), nothing can be healed behind it: there the node is asked itself.
+Of U13 the half about the daemon's own restart is here; that about Open vSwitch's needs packets and bridges, and is in
+tests/interop/test_with_neutron.py with the real agent, in tests/interop/test_ovs_tenants.py without.
 """
 
 from __future__ import annotations
@@ -229,7 +231,7 @@ ROWS: dict[str, Callable[[Api], None]] = {
     "U9 a port with a bgpvpn route could not be deleted": u9,
     "U10 a local_pref of 0 of a route was ignored": u10,
     "U11 of several VNIs the first one was taken": u11,
-    "U13 after a restart everything had to be plugged anew": u13,
+    "U13 after a restart of the daemon everything had to be plugged anew": u13,
 }
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import selectors
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ START_LIMIT_S = 120.0
 LIMIT_S = 60.0
 LAST_WORDS = 40
 
-PATHS = {"bgpvpns": "bgpvpn/bgpvpns"}
+PATHS = {"bgpvpns": "bgpvpn/bgpvpns", "security_group_rules": "security-group-rules"}
 """Where a collection does not stand at its own name."""
 
 
@@ -56,9 +57,10 @@ Start = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], "subprocess.Pope
 class Neutron:
     """The process, by `url` for clients and by lines for what its agent is to notice."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+    def __init__(self, folder: Path, process: subprocess.Popen[str], near: bool = True) -> None:
         self._folder = folder
         self._process = process
+        self._near = near  # its URL can be reached from here
         self.url: str = self._answer(START_LIMIT_S)["url"]
         self.client = httpx.Client(base_url=self.url, timeout=LIMIT_S)
 
@@ -85,7 +87,7 @@ class Neutron:
             else:
                 process = start(words, variables, log)
         try:
-            yield cls(folder, process)
+            yield cls(folder, process, start is None)
         except BaseException:
             last = (folder / "neutron.log").read_text(errors="replace").splitlines()[-LAST_WORDS:]
             print("Neutron's last words:", *last, sep="\n    ", file=sys.stderr)
@@ -119,6 +121,15 @@ class Neutron:
         """All that it has logged."""
         return (self._folder / "neutron.log").read_text(errors="replace")
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have the server and the agent do nothing meanwhile."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def asked(self, what: str) -> int:
         """How often the agent has asked bagpipe-bgp for something: "ping", "attach_localport", "detach_localport"."""
         return len(re.findall(rf"bagpipe-bgp client request: [A-Z]+ {what} ", self.log()))
@@ -130,7 +141,12 @@ class Neutron:
     def ask(self, method: str, *path: str, body: object = None) -> httpx.Response:
         """Ask for something below /v2.0, and return the answer whatever its status."""
         url = "/".join(["/v2.0", PATHS.get(path[0], path[0]), *path[1:]])
-        return self.client.request(method, url, json=body) if body is not None else self.client.request(method, url)
+        given = {} if body is None else {"json": body}
+        if self._near:
+            return self.client.request(method, url, **given)
+        told = self.tell("ask", [method, url, body])
+        request = self.client.build_request(method, url, **given)
+        return httpx.Response(told["status"], text=told["body"], request=request)
 
     def get(self, *path: str) -> Any:
         """Return what stands at a path."""

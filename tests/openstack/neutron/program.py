@@ -1,8 +1,10 @@
-"""Neutron's server and a compute node's L2 agent, as far as bagpipe_bgpvpn needs one, without a message bus.
+"""Neutron's server and a compute node's L2 agent in one process, without a message bus.
 
 Real are the WSGI application with ML2 and its plugins, the server's RPC listeners, the agent extension and its client
 of bagpipe-bgp; what they say to each other goes through oslo.messaging's transport within a process. Made up are the
 bridges of Open vSwitch and the loop that notices interfaces there: a line of JSON on standard input plugs a port.
+Where the settings name extensions of an L2 agent, it is the real neutron-openvswitch-agent instead, with a real Open
+vSwitch; what it is to notice happens there, and nothing is said to it here.
 It runs in the virtual environment of OpenStack's programs: program.py DATABASE, with OS_NEUTRON_CONFIG_FILES.
 
 in                                          out
@@ -10,6 +12,7 @@ in                                          out
 {"plug": PORT} or {"unplug": PORT}          {"vlan": N, ...} what the L2 agent knows of it, or {"error": ...}
 {"flows": BRIDGE}                           {"flows": [...]} those that the extension wants to be there
 {"restart_ovs": true}                       {}
+{"ask": [METHOD, PATH, BODY or null]}       {"status": N, "body": TEXT}, for who cannot reach the URL
 """
 
 from __future__ import annotations
@@ -19,14 +22,18 @@ import itertools
 import json
 import logging
 import os
+import queue
 import socketserver
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from wsgiref import simple_server
 
 import neutron  # type: ignore[import-not-found]  # noqa: F401  it chooses threads for oslo.service, so it comes first
+import requests  # type: ignore[import-untyped]
 import sqlalchemy  # type: ignore[import-not-found]
 from networking_bagpipe.agent.bgpvpn import agent_extension  # type: ignore[import-not-found]
 from networking_bgpvpn.neutron.db import head  # type: ignore[import-not-found]
@@ -34,6 +41,7 @@ from neutron import server  # type: ignore[import-not-found]
 from neutron.agent import rpc as agent_rpc  # type: ignore[import-not-found]
 from neutron.agent.common import ovs_lib  # type: ignore[import-not-found]
 from neutron.api.rpc.callbacks import resources as rpc_resources  # type: ignore[import-not-found]
+from neutron.conf.agent import agent_extensions_manager  # type: ignore[import-not-found]
 from neutron.plugins.ml2.drivers.openvswitch.agent import vlanmanager  # type: ignore[import-not-found]
 from neutron.server import api  # type: ignore[import-not-found]
 from neutron_dynamic_routing.db import bgp_db, bgp_dragentscheduler_db  # type: ignore[import-not-found]  # noqa: F401
@@ -43,9 +51,12 @@ from neutron_lib.callbacks import events, registry, resources  # type: ignore[im
 from neutron_lib.plugins import directory  # type: ignore[import-not-found]
 from neutron_lib.plugins.ml2 import ovs_constants  # type: ignore[import-not-found]
 from oslo_config import cfg  # type: ignore[import-not-found]
+from oslo_messaging._drivers import impl_fake  # type: ignore[import-not-found]
+from oslo_serialization import jsonutils  # type: ignore[import-not-found]
 
 AGENT = "agent"
 FIRST_VLAN = 31
+LIMIT_S = 50.0
 
 
 class Bridge:
@@ -139,6 +150,40 @@ class Agent:
         return {}
 
 
+def as_on_a_bus(send: Callable[..., Any]) -> Callable[..., Any]:
+    """Have messages change as on their way over a bus: what the agent sends as a tuple is none for the server."""
+
+    def sent(driver: Any, target: Any, ctxt: Any, message: Any, *more: Any, **options: Any) -> Any:
+        return send(driver, target, ctxt, jsonutils.loads(jsonutils.dumps(message)), *more, **options)
+
+    return sent
+
+
+def real_agent() -> Any:
+    """Start neutron-openvswitch-agent as its own main program does, and return it when it is about to look around."""
+    from neutron.plugins.ml2.drivers.agent import capabilities  # type: ignore[import-not-found]
+    from neutron.plugins.ml2.drivers.openvswitch.agent.openflow.native import main  # type: ignore[import-not-found]
+    from os_ken.base import app_manager  # type: ignore[import-not-found]
+
+    ready: queue.Queue[Any] = queue.Queue()
+    capabilities.register(
+        lambda _resource, _event, agent, payload=None: ready.put(agent),
+        constants.AGENT_TYPE_OVS,
+    )
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # for privsep-helper
+    main.init_config()
+    apps = app_manager.AppManager.get_instance()
+    apps.load_apps([main.__name__.replace(".main", ".ovs_oskenapp")])
+    apps.instantiate_apps(**apps.create_contexts())
+    return ready.get()
+
+
+def ask(url: str, request: tuple[str, str, Any]) -> Any:
+    method, path, body = request
+    answer = requests.request(method, url + path, json=body, timeout=LIMIT_S)
+    return {"status": answer.status_code, "body": answer.text}
+
+
 class Threads(socketserver.ThreadingMixIn, simple_server.WSGIServer):
     daemon_threads = True
     request_queue_size = 64
@@ -154,18 +199,26 @@ class Quiet(simple_server.WSGIRequestHandler):
 
 def main() -> None:
     database = sys.argv.pop(1)
+    impl_fake.FakeDriver._send = as_on_a_bus(impl_fake.FakeDriver._send)
     answers = os.fdopen(os.dup(1), "w", buffering=1)  # whatever is printed by others goes to the log
     os.dup2(2, 1)
     head.get_metadata().create_all(sqlalchemy.create_engine(database))
     application = server.boot_server(api.api_server, prog="neutron-api")
     directory.get_plugin().start_rpc_listeners()
-    ovs_lib.OVSBridge = Bridge.named
-    agent = Agent()
+    verbs = {}
+    agent_extensions_manager.register_agent_ext_manager_opts(cfg.CONF)
+    if cfg.CONF.agent.extensions:
+        real_agent()
+    else:
+        ovs_lib.OVSBridge = Bridge.named
+        agent = Agent()
+        verbs = {"plug": agent.plug, "unplug": agent.unplug, "flows": agent.flows, "restart_ovs": agent.restart_ovs}
     logging.getLogger("networking_bagpipe.agent.bagpipe_bgp_agent").setLevel(logging.DEBUG)  # what it asks for
-    verbs = {"plug": agent.plug, "unplug": agent.unplug, "flows": agent.flows, "restart_ovs": agent.restart_ovs}
     httpd = simple_server.make_server("127.0.0.1", 0, application, Threads, Quiet)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    print(json.dumps({"url": f"http://127.0.0.1:{httpd.server_port}"}), file=answers)
+    url = f"http://127.0.0.1:{httpd.server_port}"
+    verbs["ask"] = functools.partial(ask, url)
+    print(json.dumps({"url": url}), file=answers)
     for line in sys.stdin:
         [(verb, what)] = json.loads(line).items()
         try:
