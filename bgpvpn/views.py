@@ -17,7 +17,7 @@ from bgpvpn.ipvpn import Ipvpn
 from bgpvpn.node import Node
 from bgpvpn.objects import Association, Bgpvpn, Port, title
 from bgpvpn.prefixes import IP_PREFIX, is_overlaid
-from bgpvpn.segment import Endpoint, Segment
+from bgpvpn.segment import Binding, Endpoint, Segment
 from speaker.adj_rib_in import AdjRibIn
 from speaker.adj_rib_out import AdjRibOut
 from speaker.decision import LLGR_STALE, Candidate, is_own, local, local_pref, tiers
@@ -583,6 +583,12 @@ def _is_of(endpoint: Endpoint, family: Family, key: bytes, originated: Originate
     return prefix in told or prefix[:-1] in endpoint.addresses
 
 
+def _as_prefixes(endpoint: Endpoint, binding: Binding) -> bool:
+    """Tell whether addresses of an endpoint are announced as prefixes, which is how clients of bagpipe-bgp ask for it."""
+    own = {address + bytes([8 * len(address)]) for address in endpoint.addresses}
+    return any(prefix in own for (_, prefix), _ in binding.prefixes)
+
+
 def _unbound(node: Node, port: Port) -> str:
     """Say why a port is in no segment."""
     if not port.admin_state_up:
@@ -609,7 +615,7 @@ def _lacking(node: Node, endpoint: Endpoint, segment: Segment) -> Iterator[str]:
             yield f"VPN {name} has no export target, so nothing is announced into it"
         elif vpn.type == "l3" and not endpoint.addresses:
             yield f"it has no address that could be announced into VPN {name}"
-        elif vpn.type == "l3" and not binding.addresses:
+        elif vpn.type == "l3" and not binding.addresses and not _as_prefixes(endpoint, binding):
             yield f"its association does not let its addresses be announced into VPN {name}"
         for refused in binding.refused:
             yield f"{refused.prefix} is not announced: {refused.reason}"

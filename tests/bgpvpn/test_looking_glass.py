@@ -316,6 +316,13 @@ def test_a_port_that_is_not_announced_as_one_might_expect_says_why(wishes: list[
     assert of_port(middle(*wishes))["verdict"] == verdict
 
 
+def test_an_address_that_is_announced_as_a_prefix_is_announced():
+    bound = bind_port("b", "p1", "10.1.0.5/32", advertise_fixed_ips=False)
+    assert "verdict" not in of_port(middle(vpn("b", "1:2"), bound))
+    others = bind_port("b", "p1", "10.1.0.6/32", advertise_fixed_ips=False)
+    assert "verdict" in of_port(middle(vpn("b", "1:2"), others))
+
+
 def test_a_port_that_is_bound_to_nothing_says_so():
     made = middle(port("p9", None, "10.9.0.5/24"))
     assert of_port(made, "p9") == {
