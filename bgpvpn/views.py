@@ -584,7 +584,7 @@ def _is_of(endpoint: Endpoint, family: Family, key: bytes, originated: Originate
 
 
 def _as_prefixes(endpoint: Endpoint, binding: Binding) -> bool:
-    """Tell whether addresses of an endpoint are announced as prefixes, which is how clients of bagpipe-bgp ask for it."""
+    """Tell whether addresses of an endpoint are announced as prefixes, as clients of bagpipe-bgp ask for it."""
     own = {address + bytes([8 * len(address)]) for address in endpoint.addresses}
     return any(prefix in own for (_, prefix), _ in binding.prefixes)
 
