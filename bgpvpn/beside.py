@@ -325,23 +325,29 @@ class Beside:
         return [("port", port.id) if port.network_id is None else ("network", port.network_id)]
 
     def _check_vnis(self, owner: Key) -> None:
-        """Check that a VNI is in one segment of one owner, and each of the owner's segments in one VNI.
+        """Check that a VNI is in one segment of one owner, and each of the owner's segments in one VNI of each type.
 
         Ports that are bound to more VPNs than their network are a segment of their own (see bgpvpn.segment).
         """
         called = f"{owner[0]} {title(self.index.objects[owner])!r}"
         shared = self._vpns_of(owner)
+        for router in self.index.routers_of(owner[1]) if owner[0] == "network" else ():
+            shared |= self._vpns_of(("router", router.id))
         segments = {frozenset(shared)}
         for port in self.index.referring(*owner, "port"):
             segments.add(frozenset(shared | self._vpns_of(("port", port.id))))
         used: set[int] = set()
         for segment in segments:
             vpns = [vpn for id_ in segment if (vpn := self.index.objects[("bgpvpn", id_)]) and isinstance(vpn, Bgpvpn)]
-            names = {vpn.vni: title(vpn) for vpn in vpns if vpn.vni is not None and vpn.type == "l2"}
-            if len(names) > 1:
-                each = listed(sorted(f"{name} (VNI {vni})" for vni, name in names.items()))
-                raise ConflictError("vni", sorted(names), f"{called} would be in VPNs with different VNIs: {each}")
-            for vni in names:
+            names: dict[str, dict[int, str]] = {"l2": {}, "l3": {}}
+            for vpn in vpns:
+                if vpn.vni is not None:
+                    names[vpn.type][vpn.vni] = title(vpn)
+            for by_vni in names.values():
+                if len(by_vni) > 1:
+                    each = listed(sorted(f"{name} (VNI {vni})" for vni, name in by_vni.items()))
+                    raise ConflictError("vni", sorted(by_vni), f"{called} would be in VPNs with different VNIs: {each}")
+            for vni in names["l2"]:
                 if vni in used:
                     raise ConflictError(
                         "vni",

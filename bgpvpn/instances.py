@@ -489,6 +489,8 @@ class Instances:
         if not vpns:
             return None, []
         name, asked = overlay(vrf), sorted({vpn.vni for vpn in vpns if vpn.vni is not None})
+        if len(asked) > 1:
+            raise AllocationError(f"VRF {vrf} would have several VNIs: {', '.join(map(str, asked))}")
         if asked:
             vni = asked[0]
             self.leases.reserve("vni", asked)

@@ -8,7 +8,7 @@ import pytest
 
 from bgpvpn import views
 from bgpvpn.desired import Bridge, InVrf, Labelled, OnBridge, Vxlan
-from bgpvpn.objects import IntentError
+from bgpvpn.objects import Association, ConflictError, IntentError, Router
 from bgpvpn.prefixes import destination, prefix_extra, prefix_key
 from speaker.values import Family, RouteDistinguisher, prefix_bytes
 from speaker.wire.community import encapsulation, router_mac, routers_mac
@@ -146,6 +146,20 @@ def test_a_vni_that_another_vrf_has_is_refused_with_its_name():
     failed = middle.node.instances.failed
     assert list(failed) == [("vrf", "red")] or list(failed) == [("vrf", "blue")]
     assert "VNI 5000" in next(iter(failed.values()))
+
+
+def test_vpns_with_different_vnis_are_not_bound_to_one_network_or_by_its_router():
+    other = vpn("b", "1:2", technique=["evpn-prefix"], vni=5001)
+    router = Router(id="r", subnet_ids=["red-s"])  # type: ignore[arg-type]
+    words = r"would be in VPNs with different VNIs: a \(VNI 5000\), b \(VNI 5001\)"
+    with pytest.raises(ConflictError, match=words):
+        overlaid(other, bind("b", "red"))
+    with pytest.raises(ConflictError, match=words):
+        overlaid(other, bind_port("b", "p1"))
+    middle = Middle()
+    middle.want(*RED, other, router, Association(id="x", bgpvpn_id="a", router_id="r"))
+    with pytest.raises(ConflictError, match=words):
+        middle.want(Association(id="y", bgpvpn_id="b", router_id="r"))
 
 
 def test_a_vpn_that_goes_over_to_mpls_leaves_nothing_of_its_overlay():

@@ -10,6 +10,7 @@ A resource says how an object of ours is shown, and which wishes a request comes
 from __future__ import annotations
 
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -133,16 +134,14 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-class Resource:
-    """One collection; most are made of the objects of one kind, and the rest override what differs."""
+class Readable(ABC):
+    """What can be listed and shown; most are made of the objects of one kind, and the rest override what differs."""
 
     kind: Kind
     name: str  # of one, in bodies
     plural: str  # in bodies and, unless `path` says otherwise, in the path
     path: str = ""  # below /v2.0
-    attributes: Mapping[str, Attribute]
     shown: tuple[str, ...]  # all that is shown
-    bulk = True
     owners = True  # and not for operators only
 
     def all(self, view: View) -> Iterable[Any]:
@@ -153,25 +152,9 @@ class Resource:
         """Return the one with this id; NotFound."""
         return view.found(self.kind, id_)
 
+    @abstractmethod
     def show(self, view: View, thing: Any) -> Plain:
         """Return one as answers have it."""
-        raise NotImplementedError
-
-    def make(self, view: View, fields: dict[str, Any]) -> list[Wish]:
-        """Return the wishes that a POST comes to; the object itself is the first."""
-        raise NotImplementedError
-
-    def change(self, view: View, thing: Any, fields: dict[str, Any]) -> list[Wish]:
-        """Return the wishes that a PUT comes to."""
-        raise NotImplementedError
-
-    def remove(self, view: View, thing: Any) -> list[Wish]:
-        """Return the wishes that a DELETE comes to."""
-        return [Removal(self.kind, thing.id)]
-
-    def refusal(self, error: IntentError, thing: Any) -> NeutronError | None:
-        """Return a better error than the usual one for what intent refuses; `thing` None: of something new."""
-        return None
 
     # Handlers
 
@@ -190,6 +173,39 @@ class Resource:
         view = self.view(node, request)
         (row,) = listing.chosen([self.show(view, self.found(view, request.path_params["id"]))], request)
         return answer({self.name: row})
+
+    def view(self, node: Node, request: Request) -> View:
+        """Return the request's view."""
+        caller = caller_of(request)
+        if caller.role != "operator" and not self.owners:
+            message = f"rule:{request.method.lower()}_{self.name} is disallowed by policy: it is for operators"
+            raise NeutronError(HTTPStatus.FORBIDDEN, "PolicyNotAuthorized", message)
+        return View(node, caller, request.path_params.get("parent", ""))
+
+
+class Resource(Readable):
+    """One collection that can be written as well."""
+
+    attributes: Mapping[str, Attribute]
+    bulk = True
+
+    @abstractmethod
+    def make(self, view: View, fields: dict[str, Any]) -> list[Wish]:
+        """Return the wishes that a POST comes to; the object itself is the first."""
+
+    @abstractmethod
+    def change(self, view: View, thing: Any, fields: dict[str, Any]) -> list[Wish]:
+        """Return the wishes that a PUT comes to."""
+
+    def remove(self, view: View, thing: Any) -> list[Wish]:
+        """Return the wishes that a DELETE comes to."""
+        return [Removal(self.kind, thing.id)]
+
+    def refusal(self, error: IntentError, thing: Any) -> NeutronError | None:
+        """Return a better error than the usual one for what intent refuses; `thing` None: of something new."""
+        return None
+
+    # Handlers
 
     async def create(self, node: Node, request: Request) -> Response:
         octets = await body_of(request)
@@ -228,14 +244,6 @@ class Resource:
         view.wishes.extend(self.remove(view, thing))
         self.write(view, thing)
         return Response(status_code=HTTPStatus.NO_CONTENT)
-
-    def view(self, node: Node, request: Request) -> View:
-        """Return the request's view."""
-        caller = caller_of(request)
-        if caller.role != "operator" and not self.owners:
-            message = f"rule:{request.method.lower()}_{self.name} is disallowed by policy: it is for operators"
-            raise NeutronError(HTTPStatus.FORBIDDEN, "PolicyNotAuthorized", message)
-        return View(node, caller, request.path_params.get("parent", ""))
 
     def write(self, view: View, thing: Any) -> None:
         """Do all that the request has come to, or nothing."""

@@ -26,7 +26,6 @@ from bgpvpn.api.neutron.attributes import (
     Attribute,
     action_of,
     address,
-    anything,
     choice,
     flag,
     optional,
@@ -34,7 +33,20 @@ from bgpvpn.api.neutron.attributes import (
     whole,
 )
 from bgpvpn.api.neutron.errors import BadRequest, Conflict, NeutronError, NotFound, invalid
-from bgpvpn.api.neutron.resource import NAME, PROJECT, STAMPS, Resource, View, Wish, body_id, made, new_id, pick, time
+from bgpvpn.api.neutron.resource import (
+    NAME,
+    PROJECT,
+    STAMPS,
+    Readable,
+    Resource,
+    View,
+    Wish,
+    body_id,
+    made,
+    new_id,
+    pick,
+    time,
+)
 from bgpvpn.api.requests import body_of
 from bgpvpn.intent import Removal
 from bgpvpn.objects import ConflictError, IntentError, Peer, Speaker
@@ -292,12 +304,11 @@ def agent(view: View) -> Plain:
     }
 
 
-class Agents(Resource):
+class Agents(Readable):
     """The one agent: it speaks for every speaker, from the moment that there is one."""
 
     name, plural = "agent", "agents"
     owners = False
-    attributes: dict[str, Attribute] = {"admin_state_up": Attribute(anything, post=False, put=False)}
     shown = _AGENT_FIELDS
 
     def all(self, view: View) -> Iterable[Plain]:
